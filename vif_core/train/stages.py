@@ -1,0 +1,115 @@
+"""Run a recipe's stages inside one of its processes: `python -m vif_core.train.stages RECIPE OUT`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import LlavaForConditionalGeneration, TrainingArguments, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from vif_core.train.dense import label_ids
+from vif_core.train.mini_llava import build_processor, config, draw_weights
+from vif_core.train.packing import PackedSpecks, PackOptions
+from vif_core.train.recipe import Recipe, Stage, read_recipe
+from vif_core.train.trainer import SpecksTrainer, TrainedLlava
+
+_PARTS = {"decoder": "language_model", "vision": "vision_tower", "projector": "multi_modal_projector"}
+
+
+def run_stages(recipe: Recipe, out: Path) -> None:
+    """Train stage after stage, keep each one's weights, and save the model and its processor at the end."""
+    torch.set_num_threads(1)
+    processor = build_processor()
+    word_ids = processor.tokenizer.get_vocab()
+    torch.manual_seed(recipe.seed)
+    trained = TrainedLlava(config())
+    draw_weights(trained)
+    trained.label_ids = label_ids(word_ids)
+    if recipe.compile:
+        core = trained.model
+        for layer in (*core.language_model.layers, *core.vision_tower.encoder.layers):
+            layer.forward = torch.compile(layer.forward, dynamic=False)
+    for number, stage in enumerate(recipe.stages):
+        weights = out / f"{number}-{stage.name}.pt"
+        if not weights.exists():
+            _run_stage(recipe, stage, number, trained, word_ids, out)
+            if int(torch.distributed.get_rank() if torch.distributed.is_initialized() else 0) == 0:
+                torch.save(trained.state_dict(), weights.with_suffix(".tmp"))
+                weights.with_suffix(".tmp").rename(weights)
+            if torch.distributed.is_initialized():
+                torch.distributed.barrier()
+        else:
+            trained.load_state_dict(torch.load(weights, weights_only=True))
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        model = LlavaForConditionalGeneration(config())
+        weights_left = model.load_state_dict(trained.state_dict(), strict=False)
+        assert not weights_left.missing_keys, weights_left
+        model.to(torch.bfloat16).save_pretrained(out / recipe.model)
+        processor.save_pretrained(out / recipe.model)
+
+
+def _run_stage(
+    recipe: Recipe, stage: Stage, number: int, model: TrainedLlava, word_ids: dict[str, int], out: Path
+) -> None:
+    set_seed(recipe.seed + number)
+    for name, parameter in model.named_parameters():
+        learns = any(_PARTS[part] in name for part in stage.train) or (stage.dense and "foreground" in name)
+        unused = "post_layernorm" in name  # CLIP's own pooled output, which LLaVA does not read
+        parameter.requires_grad_(bool(learns) and not unused)
+    folder = out / f"{number}-{stage.name}"
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else _world_size()
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=stage.steps,
+        per_device_train_batch_size=stage.rows // processes,
+        learning_rate=stage.lr,
+        weight_decay=0.02,
+        max_grad_norm=3.0,
+        warmup_steps=int(stage.steps * stage.warmup),
+        lr_scheduler_type="warmup_stable_decay",
+        lr_scheduler_kwargs={"num_decay_steps": int(stage.steps * stage.decay), "min_lr_ratio": 0.01},
+        logging_steps=recipe.log_steps,
+        save_steps=recipe.save_steps,
+        save_total_limit=2,
+        use_cpu=True,
+        bf16=True,
+        ddp_backend="gloo" if processes > 1 else None,
+        ddp_find_unused_parameters=False,
+        report_to=[],
+        disable_tqdm=False,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        seed=recipe.seed + number,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=False,
+    )
+    rows = PackedSpecks(
+        PackOptions(**stage.pack), word_ids, seed=recipe.seed, stage=number, rows=stage.steps * stage.rows
+    )
+    trainer = SpecksTrainer(
+        model,
+        arguments,
+        rows,
+        answers=stage.answers,
+        dense=stage.dense,
+        muon_lr=stage.lr,
+        vision_scale=stage.vision_scale,
+        records=out / "learning.jsonl",
+        stage=stage.name,
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
+    if trainer.is_world_process_zero():
+        (folder / "done.json").write_text(json.dumps({"steps": stage.steps}))
+
+
+def _world_size() -> int:
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+if __name__ == "__main__":
+    run_stages(read_recipe(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""See where a vision-language model looks, layer by layer. Light to import: torch loads on first use."""
