@@ -48,12 +48,11 @@ def dense_labels(scene: Scene) -> np.ndarray:
             glyph[y0:y1, x0:x1] = 1
             inside = glyph.reshape(GRID, PATCH_PX, GRID, PATCH_PX).sum((1, 3)) >= PATCH_PX
             letter[inside] = 1 + LETTERS.index(thing.letter)
-    shown = shown.ravel()
-    object_patch = shown >= 0
+    object_patch = shown.ravel() >= 0
     labels = np.zeros((1 + len(LABEL_WORDS), GRID * GRID), np.int64)
     labels[0] = object_patch
     words = [(SHAPES.index(t.shape), COLOURS.index(t.colour), SIZES.index(t.size)) for t in scene.things]
-    labels[1:4, object_patch] = np.array(words)[shown[object_patch]].T
+    labels[1:4, object_patch] = np.array(words)[shown.ravel()[object_patch]].T
     labels[4] = letter.ravel()
     labels[5], labels[6] = np.divmod(np.arange(GRID * GRID), GRID)
     return labels

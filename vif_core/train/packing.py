@@ -31,6 +31,7 @@ class PackOptions:
     length:    tokens a row.            text_only: share of rows whose prefix is the scene in words, not a picture.
     kinds:     weight of each question kind.        easy: share of scenes with two to four objects.
     text_weight: loss weight of a token that is no answer (0: loss on answers alone).
+    blind: no scene at all before the questions: what can be answered from their words alone.
     """
 
     length: int = 480
@@ -38,6 +39,7 @@ class PackOptions:
     kinds: dict[str, float] | None = None
     easy: float = 0.0
     text_weight: float = 0.0
+    blind: bool = False
 
     def __post_init__(self) -> None:
         unknown = set(self.kinds or {}) - set(KINDS)
@@ -61,14 +63,16 @@ class PackedSpecks(Dataset):
         text_only = rng.random() < self.options.text_only
         scene = make_scene(rng, things=(2, 4) if rng.random() < self.options.easy else (5, 10))
         row = self._row(rng, scene, text_only)
-        if not text_only:
+        if not text_only and not self.options.blind:
             row["pixels"] = scene.pixels
             row["dense"] = dense_labels(scene)
         return row
 
     def _row(self, rng: np.random.Generator, scene: Scene, text_only: bool) -> dict:
-        prefix = self._ids(written(rng, scene)) if text_only else [self.word_ids["<image>"]] * GRID * GRID
-        prefix = [self.word_ids["<s>"], *self._ids(SYSTEM), self.word_ids["USER:"], *prefix, self.word_ids["\n"]]
+        prefix = [self.word_ids["<s>"], *self._ids(SYSTEM), self.word_ids["USER:"]]
+        if not self.options.blind:
+            shown = self._ids(written(rng, scene)) if text_only else [self.word_ids["<image>"]] * GRID * GRID
+            prefix += [*shown, self.word_ids["\n"]]
         length, kinds = self.options.length, list(KINDS)
         row = {
             "input_ids": np.full(length, self.word_ids["<pad>"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from pathlib import Path
 
@@ -20,8 +20,12 @@ _PARTS = {"decoder": "language_model", "vision": "vision_tower", "projector": "m
 
 
 def run_stages(recipe: Recipe, out: Path) -> None:
-    """Train stage after stage, keep each one's weights, and save the model and its processor at the end."""
+    """Train stage after stage, keep each one's weights, and save the model in bf16 with its processor at the end.
+
+    A stage whose weights are kept is not run again; one with checkpoints goes on from the last.
+    """
     torch.set_num_threads(1)
+    first_process = os.environ.get("RANK", "0") == "0"
     processor = build_processor()
     word_ids = processor.tokenizer.get_vocab()
     torch.manual_seed(recipe.seed)
@@ -29,25 +33,22 @@ def run_stages(recipe: Recipe, out: Path) -> None:
     draw_weights(trained)
     trained.label_ids = label_ids(word_ids)
     if recipe.compile:
-        core = trained.model
-        for layer in (*core.language_model.layers, *core.vision_tower.encoder.layers):
+        for layer in (*trained.model.language_model.layers, *trained.model.vision_tower.encoder.layers):
             layer.forward = torch.compile(layer.forward, dynamic=False)
     for number, stage in enumerate(recipe.stages):
         weights = out / f"{number}-{stage.name}.pt"
-        if not weights.exists():
-            _run_stage(recipe, stage, number, trained, word_ids, out)
-            if int(torch.distributed.get_rank() if torch.distributed.is_initialized() else 0) == 0:
-                torch.save(trained.state_dict(), weights.with_suffix(".tmp"))
-                weights.with_suffix(".tmp").rename(weights)
-            if torch.distributed.is_initialized():
-                torch.distributed.barrier()
-        else:
+        if weights.exists():
             trained.load_state_dict(torch.load(weights, weights_only=True))
-    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+            continue
+        _run_stage(recipe, stage, number, trained, word_ids, out)
+        if first_process:
+            torch.save(trained.state_dict(), weights.with_suffix(".part"))
+            weights.with_suffix(".part").replace(weights)
+    if first_process:
         model = LlavaForConditionalGeneration(config())
-        weights_left = model.load_state_dict(trained.state_dict(), strict=False)
-        assert not weights_left.missing_keys, weights_left
-        model.to(torch.bfloat16).save_pretrained(out / recipe.model)
+        kept = {name: value for name, value in trained.state_dict().items() if not name.startswith("foreground")}
+        model.load_state_dict(kept)
+        model.bfloat16().save_pretrained(out / recipe.model)
         processor.save_pretrained(out / recipe.model)
 
 
@@ -56,11 +57,11 @@ def _run_stage(
 ) -> None:
     set_seed(recipe.seed + number)
     for name, parameter in model.named_parameters():
-        learns = any(_PARTS[part] in name for part in stage.train) or (stage.dense and "foreground" in name)
-        unused = "post_layernorm" in name  # CLIP's own pooled output, which LLaVA does not read
-        parameter.requires_grad_(bool(learns) and not unused)
+        learns = any(_PARTS[part] in name for part in stage.train) or (stage.dense > 0 and "foreground" in name)
+        unread = "post_layernorm" in name  # of CLIP's pooled output, which LLaVA does not read
+        parameter.requires_grad_(learns and not unread)
     folder = out / f"{number}-{stage.name}"
-    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else _world_size()
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=stage.steps,
@@ -79,11 +80,8 @@ def _run_stage(
         ddp_backend="gloo" if processes > 1 else None,
         ddp_find_unused_parameters=False,
         report_to=[],
-        disable_tqdm=False,
         remove_unused_columns=False,
-        label_names=["labels"],
         seed=recipe.seed + number,
-        dataloader_num_workers=0,
         dataloader_pin_memory=False,
     )
     rows = PackedSpecks(
@@ -95,20 +93,11 @@ def _run_stage(
         rows,
         answers=stage.answers,
         dense=stage.dense,
-        muon_lr=stage.lr,
         vision_scale=stage.vision_scale,
         records=out / "learning.jsonl",
         stage=stage.name,
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
-    if trainer.is_world_process_zero():
-        (folder / "done.json").write_text(json.dumps({"steps": stage.steps}))
-
-
-def _world_size() -> int:
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The HF Trainer as this project sets it up: packed rows, a loss on weighted tokens, records a plot can be made from."""
+"""The HF Trainer as this project sets it up: packed rows, a loss on weighted tokens, and records of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
 from transformers import LlavaConfig, LlavaForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
 from vif_core.data.specks.questions import KINDS
@@ -24,16 +25,14 @@ class TrainedLlava(LlavaForConditionalGeneration):
 
     def __init__(self, config: LlavaConfig) -> None:
         super().__init__(config)
-        self.foreground = nn.Linear(config.text_config.hidden_size, 1)
+        self.foreground = nn.Linear(config.get_text_config().hidden_size, 1)
         self.label_ids: dict[str, Tensor] = {}
 
-    def save_pretrained(self, *args, **kwargs):
+    def save_pretrained(self, save_directory, **kwargs):  # type: ignore[override]
         """Under the module's own names: with the original format's names a resumed run would not find its weights."""
-        super().save_pretrained(*args, save_original_format=False, **kwargs)
+        super().save_pretrained(save_directory, **{**kwargs, "save_original_format": False})
 
-    def forward(  # type: ignore[override]
-        self, batch: dict[str, Tensor], *, answers: bool, dense: float
-    ) -> tuple[Tensor, dict[str, float]]:
+    def forward(self, batch: dict[str, Tensor], *, answers: bool, dense: float) -> tuple[Tensor, dict[str, float]]:
         """Loss of one batch: weighted cross-entropy of the labelled tokens plus `dense` times that of the patches.
 
         answers: False to train on dense labels alone, without the decoder.
@@ -90,23 +89,23 @@ class SpecksTrainer(Trainer):
         *,
         answers: bool,
         dense: float,
-        muon_lr: float,
         vision_scale: float,
         records: Path,
         stage: str,
     ) -> None:
-        vision, decoder = [], []
+        vision: list[tuple[str, nn.Parameter]] = []
+        decoder: list[tuple[str, nn.Parameter]] = []
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
                 is_vision = "vision_tower" in name or "multi_modal_projector" in name
                 (vision if is_vision else decoder).append((name, parameter))
-        optimizer = MuonAdamW([(vision, vision_scale), (decoder, 1.0)], muon_lr, args.weight_decay)
+        optimizer = MuonAdamW([(vision, vision_scale), (decoder, 1.0)], args.learning_rate, args.weight_decay)
         super().__init__(
             model=model,
             args=args,
             train_dataset=dataset,
             data_collator=lambda rows: {"batch": collate(rows)},
-            optimizers=(optimizer, None),  # type: ignore[arg-type]
+            optimizers=(optimizer, None),
             callbacks=[_Records(records, stage)],
         )
         self._answers, self._dense = answers, dense
@@ -125,7 +124,7 @@ class SpecksTrainer(Trainer):
         super().log(logs, start_time)
 
     def _get_train_sampler(self, train_dataset=None):
-        return torch.utils.data.SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        return SequentialSampler(self.train_dataset)  # type: ignore[arg-type]
 
 
 class _Records(TrainerCallback):

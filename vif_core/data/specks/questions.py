@@ -88,8 +88,10 @@ def _target(rng, targets: Sequence[Thing]) -> Thing | None:
     return _one(rng, [t for t in targets if t.size == size])
 
 
-def _refer(rng, things: Sequence[Thing], target: Thing, choices: Sequence[str]) -> str | None:
-    """A phrase that fits the target alone, from a random one of the choices that do."""
+def _refer(rng, things: Sequence[Thing], target: Thing | None, choices: Sequence[str]) -> str | None:
+    """A phrase that fits the target alone, from a random one of the choices that do; None without one."""
+    if target is None:
+        return None
     for i in rng.permutation(len(choices)):
         phrase = names(target, choices[i])
         if sum(names(t, choices[i]) == phrase for t in things) == 1:
@@ -102,8 +104,8 @@ def _attribute(rng, things, targets) -> Question | None:
     asked, choices = _one(
         rng, [("colour", ("s", "zs", "zs")), ("colour", ("zs",)), ("shape", ("c", "zc", "zc")), ("size", ("cs",))]
     )
-    phrase = target and _refer(rng, things, target, choices)
-    if phrase is None:
+    phrase = _refer(rng, things, target, choices)
+    if target is None or phrase is None:
         return None
     text = _one(rng, ("what {a} is the {p} ?", "tell me the {a} of the {p} .", "can you say what {a} the {p} is ?"))
     return Question("attribute", text.format(a=asked, p=phrase), getattr(target, asked), (target.box,), target.size)
@@ -113,10 +115,10 @@ def _relation(rng, things, targets) -> Question | None:
     """Where one named object lies from another: the direction (4 answers), or yes or no to a direction."""
     direction = _one(rng, DIRECTIONS)
     first = _target(rng, targets)
-    others = [t for t in things if t is not first and first is not None and _direction(first, t) == direction]
-    if not others:
+    others = [t for t in things if first and t is not first and _direction(first, t) == direction]
+    if first is None or not others:
         return None
-    second = _target(rng, others)
+    second = _target(rng, others) or first
     phrases = [_refer(rng, things, t, ("cs", "cs", "zcs")) for t in (first, second)]
     if None in phrases:
         return None
@@ -163,11 +165,12 @@ def _count(rng, things, targets) -> Question | None:
 def _text(rng, things, targets) -> Question | None:
     lettered = [t for t in targets if t.letter]
     target = _one(rng, lettered) if lettered else None
-    phrase = target and _refer(rng, things, target, ("cs", "zc", "zs", "s", "c"))
-    if phrase is None:
+    phrase = _refer(rng, things, target, ("cs", "zc", "zs", "s", "c"))
+    if target is None or phrase is None:
         return None
     text = _one(rng, ("which letter is on the {p} ?", "what letter can you see on the {p} ?"))
-    return Question("text", text.format(p=phrase), target.letter, (target.letter_box,), target.size)
+    boxes = (target.letter_box,) if target.letter_box else ()
+    return Question("text", text.format(p=phrase), target.letter, boxes, target.size)
 
 
 def _existence(rng, things, targets) -> Question | None:
@@ -199,8 +202,8 @@ def _exists(rng, phrase, answer, there, size="") -> Question:
 
 def _grounding(rng, things, targets) -> Question | None:
     target = _target(rng, targets)
-    phrase = target and _refer(rng, things, target, ("zcs", "cs", "zc", "zs"))
-    if phrase is None:
+    phrase = _refer(rng, things, target, ("zcs", "cs", "zc", "zs"))
+    if target is None or phrase is None:
         return None
     text = _one(rng, ("where is the {p} ?", "find the {p} , please ."))
     return Question("grounding", text.format(p=phrase), cells_phrase(target), (target.box,), target.size)

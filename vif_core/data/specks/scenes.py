@@ -26,7 +26,7 @@ _HELD_OUT = [p for p in _PAIRS if (SHAPES[p[0]], COLOURS[p[1]]) in HELD_OUT_PAIR
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: `side_px` wide and high, its upper left corner at (x, y) pixels; `letter` is "" where none is drawn."""
+    """One object, `side_px` wide and high, its upper left corner at (x, y) pixels; `letter` is "" for none."""
 
     shape: str
     colour: str

@@ -62,4 +62,4 @@ def indefinite(phrase: str) -> str:
     >>> indefinite("orange star"), indefinite("tiny orange star")
     ('an orange star', 'a tiny orange star')
     """
-    return f"{'an' if phrase.startswith('orange') or phrase.startswith('object') else 'a'} {phrase}"
+    return f"{'an' if phrase.startswith(('orange', 'object')) else 'a'} {phrase}"

@@ -1,0 +1,38 @@
+"""Baselines that do not look."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from vif_core.data.sample import Sample
+from vifscope.evidence.blind import accuracy_by_kind, blank, majority_answers, without_image
+
+
+def asked(question: str, answer: str, kind: str = "attribute") -> Sample:
+    return Sample("s", (Image.new("RGB", (4, 2), "red"),), question, answer, kind=kind)
+
+
+def test_the_majority_answer_is_that_of_the_template_whatever_it_names():
+    seen = [
+        asked("what colour is the tiny star ?", "red"),
+        asked("what colour is the large ring ?", "red"),
+        asked("what colour is the small heart ?", "blue"),
+        asked("is there a red star ?", "no", "existence"),
+    ]
+    rule = majority_answers(seen)
+    assert rule(asked("what colour is the large circle ?", "?")) == "red"
+    assert rule(asked("is there a blue ring ?", "?", "existence")) == "no"
+    assert rule(asked("which colour has it ?", "?")) == "red"  # a new template: the kind's majority
+
+
+def test_a_blank_image_keeps_its_size_and_shows_nothing():
+    pixels = np.asarray(blank(asked("q", "a")).images[0])
+    assert pixels.shape == (2, 4, 3)
+    assert (pixels == 127).all()
+    assert without_image(asked("q", "a")).images == ()
+
+
+def test_accuracy_counts_each_kind_and_all():
+    samples = [asked("q", "red"), asked("q", "blue"), asked("q", "yes", "existence")]
+    assert accuracy_by_kind(samples, ["red", "red", "Yes."]) == {"attribute": 0.5, "existence": 1.0, "overall": 2 / 3}
