@@ -1,0 +1,155 @@
+"""Each grid rule against what the family's processor does, and the error where counts disagree."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace as Config
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers.models.llava_next.modeling_llava_next import unpad_image
+
+from vif_core.data.sample import Sample
+from vif_core.errors import GridMismatch
+from vif_core.vlm.grids import image_grids
+from vif_core.vlm.tiny import TINY_FAMILIES, tiny_model, tiny_samples
+
+VISION = Config(patch_size=14, spatial_merge_size=2)
+PLAIN = Config(do_center_crop=False)
+
+
+def pixels(*shape):
+    return {"pixel_values": torch.zeros(shape)}
+
+
+def shapes(grids):
+    return [(grid.frame, grid.rows, grid.cols, grid.stride, grid.offset) for grid in grids]
+
+
+def test_square():
+    grids = image_grids(Config(vision_config=VISION), PLAIN, [(300, 400)], pixels(1, 3, 336, 336), 0, 576)
+    assert shapes(grids) == [("image", 24, 24, 24, 0)]
+    assert grids[0].rect_px == (0, 0, 400, 300)
+
+
+def test_square_of_pooled_patches():
+    grids = image_grids(Config(vision_config=VISION), PLAIN, [(300, 400)], pixels(1, 3, 896, 896), 0, 256)
+    assert shapes(grids) == [("image", 16, 16, 16, 0)]
+
+
+def test_a_cropped_centre_is_what_the_grid_covers():
+    crop = Config(
+        do_center_crop=True, do_resize=True, size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336}
+    )
+    wide, tall, zoomed = ((100, 300), (300, 100), (200, 200))
+    boxes = []
+    for size in (wide, tall):
+        (grid,) = image_grids(Config(vision_config=VISION), crop, [size], pixels(1, 3, 336, 336), 0, 576)
+        boxes.append(grid.rect_px)
+    np.testing.assert_allclose(boxes, [(100, 0, 200, 100), (0, 100, 100, 200)])
+    crop.size = {"shortest_edge": 672}
+    (grid,) = image_grids(Config(vision_config=VISION), crop, [zoomed], pixels(1, 3, 336, 336), 0, 576)
+    np.testing.assert_allclose(grid.rect_px, (50, 50, 150, 150))
+
+
+def test_merged_patches_follow_the_picture():
+    outputs = {"image_grid_thw": torch.tensor([[1, 4, 4], [1, 20, 36], [1, 8, 6]])}
+    grids = image_grids(Config(vision_config=VISION), PLAIN, [(280, 504), (112, 84)], outputs, 1, 10 * 18 + 4 * 3)
+    assert shapes(grids) == [("image", 10, 18, 18, 0), ("image", 4, 3, 3, 180)]
+    assert [grid.image for grid in grids] == [0, 1]
+    assert grids[0].rect_px == (0, 0, 504, 280)
+
+
+def test_pictures_that_keep_their_shape():
+    outputs = {"image_sizes": torch.tensor([[56, 84]])} | pixels(1, 3, 56, 84)
+    config = Config(vision_config=Config(patch_size=14), spatial_merge_size=2)
+    assert shapes(image_grids(config, PLAIN, [(500, 750)], outputs, 0, 6)) == [("image", 2, 3, 3, 0)]
+
+
+PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+
+
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (480, 640), (1000, 200), (333, 1001), (672, 672), (31, 30)])
+def test_tiles_cover_what_transformers_keeps_of_them(size):
+    from transformers.image_processing_utils import select_best_resolution
+
+    config = Config(vision_config=VISION, image_grid_pinpoints=PINPOINTS)
+    best = select_best_resolution(size, PINPOINTS)
+    # What each cell of the padded mosaic shows: its centre, in original pixels
+    scale = min(best[0] / size[0], best[1] / size[1])
+    y, x = np.meshgrid(np.arange(7, best[0], 14), np.arange(7, best[1], 14), indexing="ij")
+    centres = torch.tensor(
+        np.stack([(x - (best[1] - size[1] * scale) / 2) / scale, (y - (best[0] - size[0] * scale) / 2) / scale])
+    )
+    kept = unpad_image(centres, size).numpy()
+    rows, cols = kept.shape[1:]
+    n_visual = 24 * 24 + rows * (cols + 1)
+    thumbnail, tiles = image_grids(config, PLAIN, [size], pixels(1, 5, 3, 336, 336), 0, n_visual)
+    assert (thumbnail.frame, thumbnail.rows, thumbnail.cols) == ("thumbnail", 24, 24)
+    assert (tiles.frame, tiles.rows, tiles.cols, tiles.stride, tiles.offset) == ("tile", rows, cols, cols + 1, 576)
+    ours = tiles.boxes_px.reshape(rows, cols, 2, 2).mean(2)
+    np.testing.assert_allclose(np.moveaxis(ours, -1, 0), kept, atol=1e-6)
+
+
+def test_latent_queries_have_no_place():
+    config = Config(vision_config=VISION, qformer_config=Config())
+    assert image_grids(config, PLAIN, [(64, 64)], pixels(1, 3, 224, 224), 0, 32) == ()
+
+
+def test_no_picture_no_grid():
+    assert image_grids(Config(vision_config=VISION), PLAIN, [], {}, 0, 0) == ()
+
+
+@pytest.mark.parametrize(
+    ("n_visual", "line"),
+    [
+        (575, "grid 24x24 has 576 cells but the prompt holds 575 visual tokens; expected equal counts"),
+        (577, "grid 24x24 has 576 cells but the prompt holds 577 visual tokens; expected equal counts"),
+    ],
+)
+def test_a_mismatch_shows_both_numbers(n_visual, line):
+    with pytest.raises(GridMismatch, match=line):
+        image_grids(Config(vision_config=VISION), PLAIN, [(300, 400)], pixels(1, 3, 336, 336), 0, n_visual)
+
+
+def test_a_mismatch_of_several_grids_shows_their_sum():
+    outputs = {"image_grid_thw": torch.tensor([[1, 4, 4], [1, 6, 4]])}
+    with pytest.raises(GridMismatch, match=r"grid 2x2 \+ 3x2 has 10 cells but the prompt holds 11 visual tokens"):
+        image_grids(Config(vision_config=VISION), PLAIN, [(56, 56), (84, 56)], outputs, 0, 11)
+
+
+@pytest.mark.parametrize("family", TINY_FAMILIES)
+def test_every_visual_token_of_a_family_has_its_place(family):
+    vlm = tiny_model(family)
+    for layout in vlm.encode(tiny_samples(6)).layouts:
+        cells = np.concatenate([grid.index.ravel() for grid in layout.grids])
+        newlines = sum(grid.rows * (grid.stride - grid.cols) for grid in layout.grids)
+        assert len(set(cells)) == len(cells) == len(layout.visual) - newlines
+        assert cells.max() < len(layout.visual)
+
+
+def vision_features(vlm, picture):
+    """What the decoder gets at the visual tokens [V D], and their grid."""
+    batch = vlm.encode([Sample("s", (picture,), "where?")])
+    taken = {}
+    hook = vlm.model.get_decoder().register_forward_pre_hook(
+        lambda _module, _args, kwargs: taken.update(kwargs), with_kwargs=True
+    )
+    with torch.inference_mode():
+        vlm.model(**batch.inputs)
+    hook.remove()
+    return taken["inputs_embeds"][0, batch.layouts[0].visual], batch.layouts[0].grids[0]
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3", "llava"])
+def test_a_change_under_a_cell_shows_in_that_cell(family):
+    vlm = tiny_model(family)
+    noise = np.random.default_rng(0).integers(0, 256, (84, 112, 3), dtype=np.uint8)
+    before, grid = vision_features(vlm, Image.fromarray(noise))
+    for row, col in ((0, 0), (0, grid.cols - 1), (grid.rows - 1, 1)):
+        x0, y0, x1, y1 = grid.boxes_px[row, col].round().astype(int)
+        changed = noise.copy()
+        changed[y0:y1, x0:x1] = 255 - changed[y0:y1, x0:x1]
+        change = grid.to_grid((vision_features(vlm, Image.fromarray(changed))[0] - before).norm(dim=-1))
+        assert divmod(change.argmax().item(), grid.cols) == (row, col)

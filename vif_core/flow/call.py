@@ -1,0 +1,83 @@
+"""One call of the attention op, as the calling module makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vif_core.flow.rows import causal_mask, row_probabilities
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What an attention module gives to the op.
+
+    query: [B, H, Q, D], rotary embedding applied.      key, value: [B, G, K, D], the cache's included.
+    mask:  boolean (True = visible) or additive [B, 1, Q, K]; padding [B, K] for flash kernels; or None.
+    extras: the op's keyword arguments.
+    total: positions so far, cached ones included; None stands for K.
+    """
+
+    module: nn.Module
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+    extras: dict[str, Any]
+    total: int | None = None
+
+    @property
+    def query_positions(self) -> range:
+        """Position in the padded sequence of each of the Q queries. They are the last ones: some layers trim."""
+        total = self.key.shape[2] if self.total is None else self.total
+        return range(total - self.query.shape[2], total)
+
+    @property
+    def key_positions(self) -> range:
+        """Position in the padded sequence of each of the K keys. A sliding layer's cache drops the first ones."""
+        n_keys = self.key.shape[2]
+        first = 0 if self.total is None else max(0, self.total - n_keys)
+        return range(first, first + n_keys)
+
+    @property
+    def causal(self) -> bool:
+        """Without a mask, query i sees keys 0 to i alone."""
+        flag = self.extras.get("is_causal")
+        return getattr(self.module, "is_causal", True) if flag is None else flag
+
+    @property
+    def sinks(self) -> Tensor | None:
+        """Logits of attention sinks, [H] or [B, H, Q, 1]."""
+        found = (self.extras.get("s_aux"), self.extras.get("sinks"), getattr(self.module, "sinks", None))
+        return next((sinks for sinks in found if sinks is not None), None)
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Probabilities [B, H, R, K] of query rows [B, R] (indices among the Q queries), as this call uses them."""
+        return row_probabilities(
+            self.query,
+            self.key,
+            self.mask,
+            rows,
+            scaling=self.extras.get("scaling"),
+            softcap=self.extras.get("softcap"),
+            position_bias=self.extras.get("position_bias"),
+            sinks=self.sinks,
+            causal=self.causal,
+            window=self.extras.get("sliding_window"),
+        )
+
+    def without(self, blocked: Tensor) -> AttentionCall:
+        """This call with the edges `blocked` (boolean, broadcast to [B, H, Q, K]) masked out."""
+        mask = self.mask
+        if mask is None:
+            n_queries, n_keys = self.query.shape[2], self.key.shape[2]
+            hidden = self.causal and n_queries > 1
+            seen = causal_mask(n_queries, n_keys, blocked.device) if hidden else torch.ones_like(blocked)
+            return replace(self, mask=seen & ~blocked)
+        mask = mask[..., : self.key.shape[2]]
+        if mask.dtype == torch.bool:
+            return replace(self, mask=mask & ~blocked)
+        return replace(self, mask=mask.masked_fill(blocked, torch.finfo(mask.dtype).min))

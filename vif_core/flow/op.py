@@ -1,0 +1,140 @@
+"""The one wrapper around the attention op, through which interventions act.
+
+The implementation that a model uses is registered anew under its own name, wrapped by a function that does nothing
+unless the calling module carries an intervention. (A new name would change results: transformers derives masks from
+it, and some model files test it.) What a module carries lies on the module, so that models do not meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from vif_core.errors import UnsupportedModel, UsageError
+from vif_core.flow.call import AttentionCall
+from vif_core.flow.interventions import Intervention
+from vif_core.vlm.batch import Batch
+from vif_core.vlm.discover import attention_function
+from vif_core.vlm.model import VLM
+
+CARRIED = "_vif_interventions"
+"""Name under which an attention module carries its interventions."""
+
+
+@dataclass
+class Session:
+    """What one `intervene` block shares between its modules.
+
+    total:   positions so far of the pass that runs, cached ones included.
+    proving: the proof pass runs; fired: modules whose interventions have acted.
+    """
+
+    total: int | None = None
+    proving: bool = True
+    fired: set[nn.Module] = field(default_factory=set)
+
+    def count_positions(self, _model: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the model: its padding mask spans every position so far."""
+        mask = kwargs.get("attention_mask")
+        self.total = mask.shape[1] if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What an attention module carries."""
+
+    interventions: tuple[Intervention, ...]
+    session: Session
+
+    def change(self, call: AttentionCall) -> AttentionCall:
+        call = replace(call, total=self.session.total)
+        for intervention in self.interventions:
+            call = intervention.before(call)
+        return call
+
+
+@contextmanager
+def intervene(
+    vlm: VLM, interventions: Mapping[int, Intervention | Sequence[Intervention]], batch: Batch | None = None
+) -> Iterator[None]:
+    """Within the block, layer i's attention is changed by `interventions[i]`: one, or several in order.
+
+    On entry one pass over `batch` proves them (by default over a grey picture and a short question; an intervention
+    made for a batch's positions needs that batch). Blocks may be nested: the inner ones act after the outer ones.
+    Raises UsageError for a layer without attention, UnsupportedModel unless every intervention fired in that pass.
+    """
+    modules = {layer.index: layer.attention for layer in vlm.layers}
+    unknown = sorted(set(interventions) - set(modules))
+    if unknown:
+        raise UsageError(f"layers {unknown} of {vlm.name}", expected=f"layers with attention: {sorted(modules)}")
+    wrap(vlm.attention)
+    session = Session()
+    hook = vlm.model.register_forward_pre_hook(session.count_positions, with_kwargs=True)
+    outer = {module: module.__dict__.get(CARRIED) for module in modules.values()}
+    try:
+        for index, chosen in interventions.items():
+            inner = tuple(chosen) if isinstance(chosen, Sequence) else (chosen,)
+            before = outer[modules[index]]
+            both = inner if before is None else (*before.interventions, *inner)
+            setattr(modules[index], CARRIED, Carried(both, session))
+        with torch.inference_mode():
+            vlm.model(**(batch or vlm.probe()).inputs, use_cache=False)
+        session.proving = False
+        silent = sorted(index for index in interventions if modules[index] not in session.fired)
+        if silent:
+            raise UnsupportedModel(
+                f"interventions at layers {silent} of {vlm.name} did not fire",
+                expected="every target to reach the attention op in the proof pass",
+                next_step="Leave those layers out",
+            )
+        yield
+    finally:
+        hook.remove()
+        for module, before in outer.items():
+            module.__dict__.pop(CARRIED, None)
+            if before is not None:
+                setattr(module, CARRIED, before)
+
+
+def effective_rows(call: AttentionCall, rows: Tensor) -> Tensor:
+    """Flow [B, H, R, K] of query rows [B, R] of one call: its probabilities after the module's interventions."""
+    carried: Carried | None = call.module.__dict__.get(CARRIED)
+    if carried is None:
+        return call.rows(rows)
+    call = carried.change(call)
+    flow = call.rows(rows)
+    for intervention in carried.interventions:
+        flow = intervention.rows(call, rows, flow)
+    return flow
+
+
+def wrap(name: str) -> None:
+    """Register attention implementation `name` anew, wrapped; once a process."""
+    original = attention_function(name)
+    if getattr(original, "carries_interventions", False):
+        return
+
+    def attention(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **extras: Any
+    ) -> tuple[Tensor, Any]:
+        carried: Carried | None = module.__dict__.get(CARRIED)
+        if carried is None:
+            return original(module, query, key, value, attention_mask, **extras)
+        given = AttentionCall(module, query, key, value, attention_mask, extras)
+        call = carried.change(given)
+        output, weights = original(module, call.query, call.key, call.value, call.mask, **call.extras)
+        for intervention in carried.interventions:
+            output = intervention.after(call, output)
+            if carried.session.proving:
+                effective_rows(given, intervention.changes(call))
+        carried.session.fired.add(module)
+        return output, weights
+
+    attention.carries_interventions = True  # type: ignore[attr-defined]
+    ALL_ATTENTION_FUNCTIONS.register(name, attention)

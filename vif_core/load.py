@@ -1,0 +1,195 @@
+"""Load a model by name: the embedded one, a local folder, or a model id of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils import logging
+
+from vif_core.errors import UnsupportedModel, UsageError, VifError
+from vif_core.vlm.model import VLM
+from vif_core.vlm.processor import without_video
+
+EMBEDDED = {"mini-llava": Path(__file__).parent / "assets" / "mini-llava"}
+"""Models that come with the package."""
+
+FILES = ("config.json", "*.safetensors", "*processor_config.json", "tokenizer*")
+"""What a model's folder holds at least."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+HUB_TIMEOUT_SECONDS = 5
+
+
+def load(model: str | Path, device: str = "auto", dtype: str = "auto", attn: str = "sdpa") -> VLM:
+    """A vision-language model, ready for analysis.
+
+    model:  "mini-llava", a folder with a model and its processor, or a model id of the hub.
+    device: "auto" takes a GPU where there is one.       dtype: "auto" is float32 on the CPU, else the checkpoint's.
+    attn:   attention implementation; a model that cannot run under sdpa gets transformers' own choice for it.
+    Only safetensors are read and no code from the model's folder is run. Raises UsageError for what cannot be
+    found or reached, UnsupportedModel for a family that cannot be read, VifError for damaged weights.
+    """
+    where, local_only = _locate(model)
+    on = _device(device)
+    kind = _dtype(dtype, on)
+    with _quiet(), _explained(model):
+        config = AutoConfig.from_pretrained(where, local_files_only=local_only)
+        weights = _weights(where, kind, attn, local_only)
+        processor = _processor(where, config, local_only)
+    revision = _fingerprint(where) if isinstance(where, Path) else getattr(config, "_commit_hash", None) or ""
+    return VLM(weights.to(on), processor, name=str(model), revision=revision)
+
+
+def _locate(model: str | Path) -> tuple[str | Path, bool]:
+    """A complete folder or a hub id, and whether only files on this machine may be used."""
+    folder = EMBEDDED.get(str(model), Path(model).expanduser())
+    if folder.is_dir():
+        for pattern in FILES:
+            if not any(folder.glob(pattern)):
+                raise UsageError(
+                    f"model folder {folder} has no {pattern}",
+                    expected=f"{', '.join(FILES)}, as save_pretrained of a model and its processor writes them",
+                    next_step="Check the path, or complete the folder",
+                )
+        return folder, True
+    if isinstance(model, Path) or not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith("."):
+        raise UsageError(
+            f"model {str(model)!r} is no folder, no embedded model and no model id",
+            expected=f"one of {', '.join(EMBEDDED)}, a folder, or a hub id such as llava-hf/llava-1.5-7b-hf",
+            next_step="Check the name",
+        )
+    return model, not _online()
+
+
+def _online() -> bool:
+    """Whether the hub answers. Asked once, since transformers would retry every file for minutes."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_SECONDS)
+    except Exception:  # whatever the reason, offline mode included: files on this machine are what is left
+        return False
+    return True
+
+
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"device {device!r} cannot be used ({str(error).splitlines()[0]})", expected="auto, cpu, cuda or cuda:0"
+        ) from error
+
+
+def _dtype(dtype: str, device: torch.device) -> Any:
+    if dtype == "auto":
+        return torch.float32 if device.type == "cpu" else "auto"
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r}", expected=f"auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def _weights(where: str | Path, dtype: Any, attn: str | None, local_only: bool) -> Any:
+    auto: Any = AutoModelForImageTextToText
+    try:
+        model, info = auto.from_pretrained(
+            where,
+            dtype=dtype,
+            attn_implementation=attn,
+            use_safetensors=True,
+            local_files_only=local_only,
+            output_loading_info=True,
+        )
+    except ValueError as error:
+        if attn != "sdpa" or "scaled_dot_product_attention" not in str(error):
+            raise
+        return _weights(where, dtype, None, local_only)
+    if info["missing_keys"]:
+        raise VifError(
+            f"weights of {where} lack {len(info['missing_keys'])} tensors, such as {min(info['missing_keys'])}",
+            expected="a complete checkpoint",
+            next_step="Save or download it again",
+        )
+    return model
+
+
+def _processor(where: str | Path, config: Any, local_only: bool) -> Any:
+    """The model's processor; of one that reads videos too, the part for pictures, which needs no torchvision."""
+    cls: Any = PROCESSOR_MAPPING.get(type(config), None)
+    reads_video = cls is not None and "video_processor" in cls.get_attributes()
+    processor = (without_video(cls) if reads_video else AutoProcessor).from_pretrained(
+        where, local_files_only=local_only
+    )
+    if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
+        raise ValueError(f"its {type(processor).__name__} does not read both text and pictures")
+    return processor
+
+
+def _fingerprint(folder: Path) -> str:
+    """Identity of a folder's model: configuration, and size, head and tail of each weight file."""
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read())
+    return digest.hexdigest()[:12]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Loading without progress bars and notices; what goes wrong is raised."""
+    verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bar:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _explained(model: str | Path) -> Iterator[None]:
+    """Errors of loading, said in one line."""
+    try:
+        yield
+    except VifError:
+        raise
+    except SafetensorError as error:
+        raise VifError(
+            f"weights of {model} are damaged ({error})",
+            expected="readable safetensors",
+            next_step="Copy or download them again",
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"model {model} cannot be loaded ({_first_line(error)})",
+            expected="its files on this machine, or a hub that answers",
+            next_step="Check the id and the network, or give a folder that holds the model",
+        ) from error
+    except (ValueError, KeyError, ImportError) as error:
+        raise UnsupportedModel(
+            f"model {model} cannot be built ({_first_line(error)})",
+            expected="an image-text-to-text model that transformers knows, with its processor",
+            next_step="Choose another model, or complete its folder",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]

@@ -1,0 +1,123 @@
+"""Grid rules: how the visual tokens of an image lie on the image, for the ways in which processors lay them out.
+
+A rule looks at what the processor returned for one image and gives that image's grids. Which rule holds is read off
+the processor's outputs and the configuration, never off a table of families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isqrt
+from typing import Any
+
+import numpy as np
+from transformers.image_processing_utils import select_best_resolution
+
+from vif_core.data.sample import Box
+from vif_core.errors import GridMismatch
+from vif_core.vlm.layout import ImageGrid
+
+Size = tuple[int, int]
+"""(height, width) in pixels, or (rows, cols)."""
+
+LATENT = ("qformer_config", "perceiver_config", "projector_patch_to_query_dict")
+"""Configuration entries of models whose visual tokens are latent queries, without a place in the image."""
+
+
+def image_grids(
+    config: Any, image_processor: Any, images: Sequence[Size], outputs: Mapping[str, Any], first: int, n_visual: int
+) -> tuple[ImageGrid, ...]:
+    """Grids of one sample, whose images are images `first`, `first` + 1, ... of the processor's `outputs`.
+
+    images:   original sizes of the sample's images, (height, width) in pixels.
+    n_visual: visual tokens in the sample's prompt.
+    Returns no grid for latent queries. Raises GridMismatch, showing both numbers, where counts disagree.
+    """
+    if not images or any(getattr(config, name, None) is not None for name in LATENT):
+        return ()
+    grids: list[ImageGrid] = []
+    offset = 0
+    for number, size in enumerate(images):
+        if "image_grid_thw" in outputs:
+            found = [_merged(config, outputs["image_grid_thw"][first + number].tolist(), size)]
+        elif getattr(config, "image_grid_pinpoints", None) is not None:
+            found = _anyres(config, outputs["pixel_values"].shape[-2:], size)
+        elif "image_sizes" in outputs:
+            found = [_patches(config, outputs["image_sizes"][first + number].tolist(), size)]
+        else:
+            found = [_square(config, image_processor, outputs["pixel_values"].shape, n_visual // len(images), size)]
+        for grid in found:
+            grids.append(replace(grid, image=number, offset=offset))
+            offset += grid.rows * grid.stride
+    if offset != n_visual:
+        shapes = " + ".join(f"{grid.rows}x{grid.stride}" for grid in grids)
+        raise GridMismatch(
+            f"grid {shapes} has {offset} cells but the prompt holds {n_visual} visual tokens",
+            expected="equal counts",
+            next_step="Check that the processor belongs to the model (patch size, image size, tokens an image)",
+        )
+    return tuple(grids)
+
+
+def _grid(frame: str, rows: int, cols: int, rect_px: Box, newline: int = 0) -> ImageGrid:
+    return ImageGrid(image=0, frame=frame, rows=rows, cols=cols, offset=0, stride=cols + newline, rect_px=rect_px)
+
+
+def _whole(size: Size) -> Box:
+    return (0.0, 0.0, float(size[1]), float(size[0]))
+
+
+def _merged(config: Any, grid_thw: Sequence[int], size: Size) -> ImageGrid:
+    """Qwen-VL and its kin: the whole image in patches, merge x merge of them to a token."""
+    vision = config.vision_config
+    merge = getattr(vision, "spatial_merge_size", 0) or config.spatial_merge_size
+    return _grid("image", grid_thw[1] // merge, grid_thw[2] // merge, _whole(size))
+
+
+def _patches(config: Any, resized: Size, size: Size) -> ImageGrid:
+    """Mistral 3, Pixtral: the image keeps its shape, resized to `resized`; row breaks are no image tokens."""
+    cell = config.vision_config.patch_size * getattr(config, "spatial_merge_size", 1)
+    return _grid("image", resized[0] // cell, resized[1] // cell, _whole(size))
+
+
+def _anyres(config: Any, tile: Size, size: Size) -> list[ImageGrid]:
+    """LLaVA-NeXT: a thumbnail of the whole image, then its tiles as one grid whose rows end in a newline token.
+
+    The tiles hold the image resized to fit them and padded; rows or columns of pure padding are left out.
+    """
+    patch = config.vision_config.patch_size
+    side_rows, side_cols = tile[0] // patch, tile[1] // patch
+    best = select_best_resolution(size, config.image_grid_pinpoints)
+    rows, cols = side_rows * (best[0] // tile[0]), side_cols * (best[1] // tile[1])
+    height, width = size
+    cut_rows = cut_cols = 0
+    if width / height > cols / rows:
+        cut_rows = (rows - int(round(height * cols / width, 7))) // 2
+    else:
+        cut_cols = (cols - int(round(width * rows / height, 7))) // 2
+    scale = min(best[0] / height, best[1] / width)  # tile pixels a pixel of the original
+    left_px, top_px = (best[1] - width * scale) / 2, (best[0] - height * scale) / 2
+    edges = np.array([cut_cols, cut_rows, cols - cut_cols, rows - cut_rows]) * patch
+    x0, y0, x1, y1 = ((edges - np.array([left_px, top_px] * 2)) / scale).tolist()
+    tiles = _grid("tile", rows - 2 * cut_rows, cols - 2 * cut_cols, (x0, y0, x1, y1), newline=1)
+    return [_grid("thumbnail", side_rows, side_cols, _whole(size)), tiles]
+
+
+def _square(config: Any, image_processor: Any, pixels: Sequence[int], n_tokens: int, size: Size) -> ImageGrid:
+    """LLaVA, Gemma 3 and most others: a fixed picture in patches, which may be pooled to a smaller square."""
+    rows, cols = (length // config.vision_config.patch_size for length in pixels[-2:])
+    if n_tokens < rows * cols and rows == cols and isqrt(n_tokens) ** 2 == n_tokens:
+        rows = cols = isqrt(n_tokens)
+    return _grid("image", rows, cols, _cropped(image_processor, size))
+
+
+def _cropped(image_processor: Any, size: Size) -> Box:
+    """Part of the original image that is left after resizing its shortest edge and cropping the centre."""
+    shortest = (getattr(image_processor, "size", None) or {}).get("shortest_edge")
+    if not getattr(image_processor, "do_center_crop", False) or not shortest:
+        return _whole(size)
+    height, width = size
+    scale = shortest / min(size) if image_processor.do_resize else 1.0
+    half_height, half_width = (image_processor.crop_size[side] / scale / 2 for side in ("height", "width"))
+    return (width / 2 - half_width, height / 2 - half_height, width / 2 + half_width, height / 2 + half_height)
