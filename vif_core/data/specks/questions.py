@@ -8,17 +8,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from vif_core.data.sample import Box
-from vif_core.data.specks.scenes import IMAGE_PX, Scene, Thing
+from vif_core.data.specks.scenes import IMAGE_PX, PATCH_PX, Scene, Thing
 from vif_core.data.specks.words import COLOURS, COUNTS, DIRECTIONS, REGIONS, SHAPES, SIZES, indefinite
 
 
 @dataclass(frozen=True)
 class Question:
+    """One question of a scene.
+
+    boxes: of what it is about.      size: of the target, the smallest one of several; "" for the whole picture.
+    reasons: what the answer follows from, in words; "" where it is seen at once.
+    """
+
     kind: str
     text: str
     answer: str
     boxes: tuple[Box, ...]
-    size: str  # of the target; the smaller one where there are two; "" for the whole picture
+    size: str
+    reasons: str = ""
 
 
 def ask(rng: np.random.Generator, scene: Scene, kind: str, *, held_out: bool = False) -> Question | None:
@@ -124,13 +131,21 @@ def _relation(rng, things, targets) -> Question | None:
         return None
     boxes, size = (first.box, second.box), min((first.size, second.size), key=SIZES.index)
     a, b = phrases
+    reasons = f"{_place_of(first)} and {_place_of(second)}"
     if rng.random() < 0.7:
         text = _one(rng, ("where is the {a} relative to the {b} ?", "look from the {b} , where is the {a} ?"))
-        return Question("relation", text.format(a=a, b=b), direction, boxes, size)
+        return Question("relation", text.format(a=a, b=b), direction, boxes, size, reasons)
     opposite = DIRECTIONS[DIRECTIONS.index(direction) ^ 1]
     claimed = _one(rng, (direction, opposite))
     side = f"{claimed} of" if claimed in ("left", "right") else claimed
-    return Question("relation", f"is the {a} {side} the {b} ?", "yes" if claimed == direction else "no", boxes, size)
+    holds = "yes" if claimed == direction else "no"
+    return Question("relation", f"is the {a} {side} the {b} ?", holds, boxes, size, reasons)
+
+
+def _place_of(thing: Thing) -> str:
+    """The patch that holds its centre."""
+    x, y = thing.centre
+    return f"row-{int(y // PATCH_PX) + 1} column-{int(x // PATCH_PX) + 1}"
 
 
 def _direction(first: Thing, second: Thing) -> str | None:

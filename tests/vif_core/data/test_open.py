@@ -1,0 +1,161 @@
+"""What stands after --data opens as samples, or says in one line why not."""
+
+import json
+import sys
+
+import pytest
+from PIL import Image
+
+from vif_core.data.listed import unique_ids
+from vif_core.data.open import open_source
+from vif_core.errors import SampleError, UsageError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "red.png")
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "black.png")
+    return tmp_path
+
+
+def write(folder, rows, name="mine.jsonl"):
+    path = folder / name
+    path.write_text("\n".join(json.dumps(row) for row in rows) if name.endswith("l") else json.dumps(rows))
+    return path
+
+
+def test_a_folder_gives_the_samples_of_its_listing(folder):
+    row = {"image": "red.png", "question": "Which colour?", "answer": "red", "boxes": [[0, 0, 5, 5]], "kind": "colour"}
+    write(folder, [row, {"id": "a/2", "images": ["red.png", "images/black.png"], "question": "Same?", "answer": 0}])
+    source = open_source(folder)
+    first, second = source[0], source[1]
+    assert (len(source), source.name) == (2, folder.name)
+    assert (first.sample_id, first.question, first.answer, first.kind) == ("000000", "Which colour?", "red", "colour")
+    assert first.boxes == ((0, 0, 5, 5),)
+    assert first.open_images()[0].size == (20, 10)
+    assert (second.sample_id, second.answer, len(second.open_images())) == ("a-2", "0", 2)
+
+
+def test_a_listing_is_named_after_its_file(folder):
+    assert open_source(write(folder, [{"image": "red.png", "question": "Which?"}])).name == "mine"
+
+
+def test_a_listing_opens_as_json_lines_or_as_a_json_list(folder):
+    rows = [{"image": "red.png", "question": "Which?"}]
+    for name in ("a.jsonl", "b.json"):
+        assert open_source(write(folder, rows, name))[0].answer is None
+
+
+def test_the_fingerprint_changes_with_the_listing_and_not_with_the_pictures(folder):
+    path = write(folder, [{"image": "red.png", "question": "Which?"}])
+    before = open_source(path).fingerprint
+    (folder / "red.png").unlink()
+    assert open_source(path).fingerprint == before
+    write(folder, [{"image": "red.png", "question": "Where?"}])
+    assert open_source(path).fingerprint != before
+
+
+def test_a_broken_picture_and_an_empty_question_cost_only_their_sample(folder):
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n")
+    source = open_source(
+        write(
+            folder, [{"image": name, "question": "Q?"} for name in ("gone.png", "broken.png")] + [{"image": "red.png"}]
+        )
+    )
+    for index, line in enumerate(("gone.png does not exist", "cannot be read", "empty question")):
+        with pytest.raises(SampleError, match=line):
+            source[index].open_images()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{"image": "red.png"', r"mine\.jsonl line 1 is not JSON"),
+        ("[1]", r"line 1 is not a JSON object"),
+        ("", "lists no samples"),
+        ('{"question": "Q?"}', r"line 1 names no image; expected a path"),
+        ('{"image": "a", "question": "Q?", "boxes": [[5, 0, 5, 9]]}', r"x0 < x1"),
+        ('{"image": "a", "question": "Q?", "boxes": {"x": 1}}', r"x0 < x1"),
+        ('{"image": "a", "question": "Q?", "boxes": [[0, 1, 2]]}', r"x0 < x1"),
+    ],
+    ids=["cut short", "no object", "empty", "no image", "flat box", "box object", "three numbers"],
+)
+def test_a_malformed_listing_is_refused_with_the_line_that_is_wrong(folder, text, line):
+    (folder / "mine.jsonl").write_text(text)
+    with pytest.raises(UsageError, match=line):
+        open_source(folder)
+
+
+def test_a_box_alone_may_stand_without_its_list(folder):
+    assert open_source(write(folder, [{"image": "a", "question": "Q?", "boxes": [0, 1, 2, 3]}]))[0].boxes == (
+        (0, 1, 2, 3),
+    )
+
+
+def test_nothing_at_the_path_is_said_with_what_could_stand_there(tmp_path):
+    with pytest.raises(
+        UsageError, match=r'there is no data at nowhere; expected "specks", "hub:OWNER/NAME", or the path'
+    ):
+        open_source("nowhere")
+    with pytest.raises(UsageError, match=r"no listing of questions; expected a \.jsonl file"):
+        open_source(tmp_path)
+    (tmp_path / "a.csv").write_text("image,question")
+    with pytest.raises(UsageError, match=r"a\.csv is not a listing that is known"):
+        open_source(tmp_path / "a.csv")
+
+
+def test_two_listings_in_a_folder_ask_for_a_choice(folder):
+    for name in ("a.jsonl", "b.jsonl"):
+        write(folder, [{"image": "red.png", "question": "Q?"}], name)
+    with pytest.raises(UsageError, match=r"2 listings \(a\.jsonl, b\.jsonl\); expected one"):
+        open_source(folder)
+    assert len(open_source(folder / "a.jsonl")) == 1
+
+
+def test_llava_rows_give_their_first_exchange_and_text_only_rows_are_counted(folder):
+    turns = [
+        {"from": "system", "value": "Be brief."},
+        {"from": "human", "value": "<image>\nWhich colour?"},
+        {"from": "gpt", "value": "Red."},
+        {"from": "human", "value": "Sure?"},
+        {"from": "gpt", "value": "Yes."},
+    ]
+    rows = [{"id": 7, "image": "black.png", "conversations": turns}, {"id": 8, "conversations": turns}]
+    source = open_source(write(folder, [*rows, rows[0]], "llava.json"))
+    sample = source[0]
+    assert (sample.system, sample.question, sample.answer) == ("Be brief.", "Which colour?", "Red.")
+    assert sample.open_images()[0].size == (8, 8), "found in images/ beside the file"
+    assert (len(source), source.skipped) == (2, "1 text-only rows")
+    assert [s.sample_id for s in source.samples] == ["7", "7-2"]
+
+
+@pytest.mark.parametrize("conversation", [None, "text", [{"from": "human", "value": 3}], ["hello"]])
+def test_an_unreadable_conversation_is_refused_with_its_row(folder, conversation):
+    path = write(folder, [{"image": "red.png", "conversations": conversation}], "llava.json")
+    with pytest.raises(UsageError, match="entry 1 has no readable conversation"):
+        open_source(path)
+
+
+def test_a_llava_file_without_any_image_is_refused(folder):
+    with pytest.raises(UsageError, match="none of the 1 rows"):
+        open_source(write(folder, [{"conversations": []}], "llava.json"))
+
+
+def test_ids_are_unique_and_made_of_safe_characters():
+    assert unique_ids(["a b", "a/b", "", None, "a-b"]) == ["a-b", "a-b-2", "000002", "000003", "a-b-3"]
+
+
+def test_specks_opens_by_name_and_split():
+    source = open_source("specks:val")
+    assert source.name == "specks-val"
+    assert source[3].question == open_source("specks:val")[3].question
+    assert open_source("specks").name == "specks-test"
+    with pytest.raises(UsageError, match="specks has no split 'nope'"):
+        open_source("specks:nope")
+
+
+def test_the_hub_without_its_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(Exception, match=r"pip install 'vifscope\[hub\]'"):
+        open_source("hub:owner/name")

@@ -1,0 +1,80 @@
+"""A folder of pictures with a listing of questions: image, question, optional answer, boxes, kind and size."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from vif_core.data.listed import Listed, Row, fingerprint, unique_ids
+from vif_core.data.sample import Box, Sample
+from vif_core.errors import UsageError
+
+EXAMPLE = '{"image": "kitchen.jpg", "question": "What is on the table?"}'
+
+
+def find_listing(folder: Path) -> Path:
+    """The one .jsonl (or else .json) file of a folder. Raises UsageError if there is none, or more than one."""
+    for suffix in (".jsonl", ".json"):
+        found = sorted(path for path in folder.iterdir() if path.suffix == suffix)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = ", ".join(path.name for path in found[:4])
+            raise UsageError(
+                f"folder {folder} holds {len(found)} listings ({names})",
+                expected="one",
+                next_step="Name the one that you mean, as in --data " + str(found[0]),
+            )
+    raise UsageError(
+        f"folder {folder} has no listing of questions",
+        expected="a .jsonl file in it with a line for each sample",
+        next_step=f"Write for example {EXAMPLE} into {folder / 'samples.jsonl'}",
+    )
+
+
+def open_listing(path: Path, rows: list[Row]) -> Listed:
+    """Samples of a listing; image paths count from its folder.
+
+    Fields: image (or images, a list), question; optional: answer, boxes ([[x0, y0, x1, y1], ...] in pixels of the
+    first image), id, kind, size, system. Raises UsageError that names the row whose image or boxes are malformed.
+    """
+    ids = unique_ids(row.values.get("id") for row in rows)
+    samples = [_sample(row, sample_id, path.parent) for row, sample_id in zip(rows, ids, strict=True)]
+    return Listed(path.stem, fingerprint(path), samples)
+
+
+def read_boxes(value: Any, where: str) -> tuple[Box, ...]:
+    """Boxes from a list of four numbers or a list of such lists. Raises UsageError where a box has no area."""
+    if value is None:
+        return ()
+    try:
+        listed = [value] if len(value) and not hasattr(value[0], "__len__") else list(value)
+        boxes = [tuple(float(number) for number in box) for box in listed]
+    except (TypeError, ValueError, KeyError):
+        boxes = [()]
+    for box in boxes:
+        if len(box) != 4 or not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:
+            raise UsageError(
+                f"{where} has the boxes {value}", expected="[[x0, y0, x1, y1], ...] in pixels, x0 < x1 and y0 < y1"
+            )
+    return tuple((box[0], box[1], box[2], box[3]) for box in boxes)
+
+
+def _sample(row: Row, sample_id: str, folder: Path) -> Sample:
+    values = row.values
+    names = values.get("images", values.get("image"))
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{row.where} names no image", expected=f"a path, as in {EXAMPLE}")
+    answer = values.get("answer")
+    return Sample(
+        sample_id,
+        tuple(folder / name for name in names),
+        str(values.get("question") or ""),
+        None if answer is None else str(answer),
+        read_boxes(values.get("boxes"), row.where),
+        kind=str(values.get("kind") or ""),
+        size=str(values.get("size") or ""),
+        system=str(values.get("system") or ""),
+    )
