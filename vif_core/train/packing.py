@@ -31,6 +31,7 @@ class PackOptions:
     length:    tokens a row.            text_only: share of rows whose prefix is the scene in words, not a picture.
     kinds:     weight of each question kind.        easy: share of scenes with two to four objects.
     text_weight: loss weight of a token that is no answer (0: loss on answers alone).
+    reasons: answers that follow from something say it first ("row-3 column-2 and row-9 column-4 , above").
     blind: no scene at all before the questions: what can be answered from their words alone.
     """
 
@@ -39,6 +40,7 @@ class PackOptions:
     kinds: dict[str, float] | None = None
     easy: float = 0.0
     text_weight: float = 0.0
+    reasons: bool = False
     blind: bool = False
 
     def __post_init__(self) -> None:
@@ -96,7 +98,8 @@ class PackedSpecks(Dataset):
             if question is None or question.text in asked:
                 continue
             head = [*self._ids(question.text), self.word_ids["ASSISTANT:"]]
-            answer = [*self._ids(question.answer), self.word_ids["</s>"]]
+            told_first = f"{question.reasons} , " if self.options.reasons and question.reasons else ""
+            answer = [*self._ids(told_first + question.answer), self.word_ids["</s>"]]
             start, end = end, end + len(head) + len(answer)
             if end > length:
                 break

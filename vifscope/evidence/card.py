@@ -196,7 +196,13 @@ def _learning(path: Path) -> pd.DataFrame:
 
 
 def _seconds(learning: pd.DataFrame) -> dict[str, float]:
-    return {str(stage): float(part["train_runtime"].max()) for stage, part in learning.groupby("stage", sort=False)}
+    """Wall time of each stage, from its log lines; the steps before the first one are taken to last as the others."""
+    seconds = {}
+    for stage, part in learning.groupby("stage", sort=False):
+        part = part.sort_values("step")
+        first, last = part.iloc[0], part.iloc[-1]
+        seconds[str(stage)] = float(last["time"] - first["time"]) * last["step"] / (last["step"] - first["step"])
+    return seconds
 
 
 def _share(value: float | None) -> str:
