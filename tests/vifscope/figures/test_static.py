@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+
+from vifscope.figures import frames, static
+from vifscope.figures.theme import COLUMN_IN, DARK, LIGHT, TEXT_IN
+
+
+@pytest.fixture(scope="module")
+def drawn(run):
+    return draw_all(run)
+
+
+@pytest.fixture(scope="module", params=[1, 16, 32], ids=["one layer", "16 layers", "32 layers"])
+def any_depth(request, run_of):
+    return run_of(3, layers=request.param)
+
+
+def draw_all(run, theme=LIGHT):
+    attenuation = frames.attenuation_frame(run)
+    return {
+        "attenuation": static.attenuation_figure(attenuation, theme=theme),
+        "focus": static.focus_figure(frames.focus_frame(run), theme=theme),
+        "shares": static.shares_figure(frames.shares_frame(run), theme=theme),
+        "violins": static.violin_figure(frames.violin_frame(run), attenuation, theme=theme),
+        "violins in a column": static.violin_figure(
+            frames.violin_frame(run), attenuation, theme=theme, width_in=COLUMN_IN
+        ),
+    }
+
+
+def test_nothing_is_cut_and_nothing_overlaps(any_depth, assert_legible):
+    for figure in draw_all(any_depth, DARK).values():
+        assert_legible(figure)
+
+
+def test_figures_are_as_wide_as_a_column_or_the_text(drawn):
+    widths = {name: figure.get_size_inches()[0] for name, figure in drawn.items()}
+    assert widths["attenuation"] == widths["focus"] == widths["shares"] == widths["violins in a column"] == COLUMN_IN
+    assert widths["violins"] == TEXT_IN
+
+
+def test_the_curve_is_the_frame(run):
+    frame = frames.attenuation_frame(run)
+    ratio, lift = static.attenuation_figure(frame).axes
+    for axes, metric in ((ratio, "visual_ratio"), (lift, "ratio_lift")):
+        (layer, value) = axes.lines[0].get_data()
+        np.testing.assert_array_equal(layer, frame["layer"])
+        np.testing.assert_allclose(value, frame[metric])
+        band = axes.collections[0].get_paths()[0].vertices[:, 1]
+        assert band.min() == pytest.approx(frame[f"{metric}_low"].min())
+        assert band.max() == pytest.approx(frame[f"{metric}_high"].max())
+    assert (ratio.get_ylabel(), lift.get_ylabel()) == ("visual ratio", "ratio lift")
+
+
+def test_deep_layers_are_shaded_and_named(run):
+    ratio, _ = static.attenuation_figure(frames.attenuation_frame(run)).axes
+    assert ratio.patches[0].get_x() == 11.5
+    assert [text.get_text() for text in ratio.texts] == ["deep layers"]
+
+
+def test_there_is_a_violin_a_layer_under_the_ratio_curve(run):
+    violins, ratio = static.violin_figure(frames.violin_frame(run), frames.attenuation_frame(run)).axes
+    assert violins.get_yscale() == "log"
+    centres = [body.get_paths()[0].get_extents().intervalx.mean() for body in violins.collections]
+    np.testing.assert_allclose(centres, np.arange(16), atol=1e-9)
+    widths = [body.get_paths()[0].get_extents().width for body in violins.collections]
+    np.testing.assert_allclose(widths, 0.88)
+    np.testing.assert_allclose(ratio.lines[0].get_ydata(), frames.attenuation_frame(run)["visual_ratio"])
+    assert ratio.get_ylabel() == "visual ratio"
+
+
+def test_quantiles_of_a_violin_are_those_of_the_weights(run_of):
+    run = run_of(1)
+    weights = run.flow("s000")[5, -2:].mean(0)
+    violin = frames.violin_frame(run).query("layer == 5")
+    found = static.weight_quantiles(violin, (0.25, 0.5, 0.75))
+    np.testing.assert_allclose(found, np.quantile(weights, (0.25, 0.5, 0.75)), rtol=0.1)
+
+
+def test_without_boxes_the_lift_is_said_to_be_undefined(run_of, assert_legible):
+    figure = static.focus_figure(frames.focus_frame(run_of(3, boxes=False)))
+    assert [text.get_text() for text in figure.axes[1].texts] == ["undefined: no target boxes"]
+    assert_legible(figure)
+
+
+def test_layers_without_attention_are_gaps(records_run, assert_legible):
+    def change(records):
+        for record in records:
+            for values in record.flows["raw"].layers.values():
+                values[3] = np.nan
+            record.flows["raw"].maps[3] = np.nan
+        return records
+
+    run = records_run(2, change=change)
+    for figure in draw_all(run).values():
+        assert_legible(figure)
+    (_, ratio) = static.attenuation_figure(frames.attenuation_frame(run)).axes[0].lines[0].get_data()
+    assert np.isnan(ratio[3])
+
+
+@pytest.mark.usefixtures("drawn")
+def test_drawing_leaves_no_figure_open():
+    assert plt.get_fignums() == []

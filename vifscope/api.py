@@ -1,0 +1,191 @@
+"""What a notebook uses: load a model, analyze it, open what was written, look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vif_core.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from vif_core.data.sample import Source
+    from vif_core.vlm.layout import RowKind
+    from vif_core.vlm.model import VLM
+    from vifscope.figures.gallery import Gallery
+    from vifscope.runs import RunStore
+
+EMBEDDED = "mini-llava"
+
+
+def load(model: str | Path = EMBEDDED, *, device: str = "auto", dtype: str = "auto") -> VLM:
+    """A vision-language model: "mini-llava", a local folder or a hub id. Raises VifError where it cannot be loaded."""
+    from vif_core.load import load as load_model
+
+    return load_model(model, device=device, dtype=dtype)
+
+
+def analyze(
+    model: str | Path | VLM = EMBEDDED,
+    data: str | Path | Source = "specks",
+    n: int = 500,
+    out: str | Path | None = None,
+    *,
+    rows: RowKind = "response",
+    store_rows: RowKind | None = None,
+    max_rows: int | None = None,
+    response: Literal["generated", "given"] = "generated",
+    max_new_tokens: int = 96,
+    batch_size: int | Literal["auto"] = "auto",
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    overwrite: bool = False,
+    figures: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Run:
+    """Measures where a model looks while it answers n samples, and writes a run. The same call resumes what stopped.
+
+    model:          "mini-llava", a local folder, a hub id, or what `load` returned.
+    data:           "specks", "specks:SPLIT", "hub:OWNER/NAME[:SPLIT]", a folder or listing, or a Source.
+    n:              samples: the first n of one permutation by `seed`, so that a larger n extends the run.
+    out:            the run's folder; runs/MODEL-DATA-HASH by default.
+    rows:           query rows that enter the metrics: "response", "last", "question" or "text".
+    store_rows:     query rows whose maps are stored; by default `rows`, and "text" for mini-llava.
+    max_rows:       at most so many rows a sample, evenly spaced.
+    response:       "generated" greedily, of at most max_new_tokens, or "given": the sample's answer.
+    overwrite:      start anew where `out` holds a run of another configuration.
+    figures:        write the figures and index.html as well.
+    progress:       called with what is being done, how much of it is done, and how much there is.
+    Raises UsageError for what cannot be asked for, VifError where no sample can be measured.
+    """
+    from vifscope import pipeline
+    from vifscope.measure import Reading
+
+    kept = store_rows or ("text" if str(getattr(model, "name", model)) == EMBEDDED else rows)
+    tell = progress or (lambda *_: None)
+    path = pipeline.analyze(
+        model,
+        data,
+        n,
+        out,
+        Reading(rows, kept, max_rows, response, max_new_tokens),
+        batch_size=None if batch_size == "auto" else batch_size,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        overwrite=overwrite,
+        progress=tell,
+    )
+    run = Run(path)
+    if figures:
+        tell("drawing", 0, 1)
+        run.write_report()
+        tell("drawing", 1, 1)
+    return run
+
+
+@dataclass(frozen=True)
+class Run:
+    """One analysis, on disk. `store` gives everything that it holds."""
+
+    path: Path
+
+    @cached_property
+    def store(self) -> RunStore:
+        from vifscope.runs import RunStore
+
+        return RunStore.open(self.path)
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """Ids of the measured samples."""
+        return self.store.sample_ids
+
+    @property
+    def errors(self) -> list[str]:
+        """The error lines of the samples that failed."""
+        return self.store.samples()["error"].dropna().tolist()
+
+    def summary(self) -> pd.DataFrame:
+        """Every layer metric with its bootstrap 95 % interval over images, pooled (group "all") and by question kind.
+
+        Columns group, layer, metric, mean, low, high, n (samples in which the metric is defined).
+        """
+        return self._gallery.summary
+
+    def samples(self) -> pd.DataFrame:
+        """A row a sample: question, answer, response, correct, boxes, tokens, and where everything is."""
+        return self.store.samples()
+
+    def map(self, sample: str | int, layer: int, row: int | None = None, *, grid: int = 0) -> np.ndarray:
+        """Flow of one layer over the visual tokens of an image, laid out on its grid: [rows, cols], not renormalised.
+
+        sample: an id, or its place among `sample_ids`.     layer: from 0; negative from the end.
+        row:    place among the stored query rows; None for the mean over the measured ones.
+        grid:   which of the sample's grids, where images are tiled or several.
+        Raises UsageError for what the run does not hold.
+        """
+        import numpy as np
+
+        sample_id = (
+            self.sample_ids[_place(sample, len(self.sample_ids), "sample")] if isinstance(sample, int) else sample
+        )
+        flow = self.store.flow(sample_id)  # [L R V]
+        stored = self.store.sample(sample_id)
+        grids = stored["images"] or []
+        if not grids:
+            raise UsageError(
+                f"the visual tokens of sample {sample_id} have no place in the image",
+                expected="a model whose visual tokens form a grid",
+                next_step="Read store.flow(sample_id) instead",
+            )
+        rows = flow[_place(layer, len(flow), "layer")]  # [R V]
+        kept = np.asarray(stored["measured"]) if row is None else [_place(row, len(rows), "row")]
+        at = grids[_place(grid, len(grids), "grid")]
+        cells = at["offset"] + at["stride"] * np.arange(at["rows"])[:, None] + np.arange(at["cols"])
+        return rows[kept].mean(0)[cells]
+
+    def figure(self, name: str = "attenuation") -> Figure:
+        """One of "attenuation", "violins", "focus", "shares" and "maps". Raises UsageError for another name."""
+        return self._gallery.figure(name)
+
+    def summary_dict(self) -> dict[str, Any]:
+        """What the run found, ready for JSON: accuracy, attenuation index, every layer, a sentence, the files written.
+
+        Undefined numbers are None. Keys: `vifscope.summary.summary_dict`.
+        """
+        from vifscope.summary import summary_dict
+
+        return summary_dict(self.store, frame=self._gallery.summary)
+
+    def write_report(self) -> None:
+        """Writes the figures (PNG and PDF), summary.csv and index.html into the run."""
+        from vifscope.report import write_report
+
+        write_report(self.store, self._gallery)
+
+    @cached_property
+    def _gallery(self) -> Gallery:
+        from vifscope.figures.gallery import Gallery
+
+        return Gallery(self.store)
+
+
+def open_run(path: str | Path) -> Run:
+    """The run at `path`. Raises UsageError where there is none."""
+    run = Run(Path(path))
+    run.store  # noqa: B018  raises where there is no run
+    return run
+
+
+def _place(index: int, length: int, what: str) -> int:
+    if not -length <= index < length:
+        raise UsageError(f"there is no {what} {index}", expected=f"from 0 to {length - 1}")
+    return index

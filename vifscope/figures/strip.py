@@ -1,0 +1,125 @@
+"""Maps over layers for a few samples, beside the image with its target box (paper Figure 3)."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import text_to_path
+
+from vifscope.figures.theme import FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Theme, style
+
+_GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.15, 0.55
+_MOST = {"question": 220, "answer": 80, "response": 160}  # characters of a caption
+
+
+def map_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN) -> Figure:
+    """A row a sample: the image with its target boxes, then its map in each layer; under it question and answers.
+
+    strip: `map_strip`. All maps share one square-root colour scale, which ends at the 99.8 % quantile of their values.
+    """
+    layers = strip["layer"].unique()
+    rows = [rows for _, rows in strip.groupby("sample_id", sort=False)]
+    panel_in = (width_in - 2 * _EDGE_IN - len(layers) * _GAP_IN) / (len(layers) + 1)
+    captions = [_wrap(_caption(row.iloc[0]), width_in - 2 * _EDGE_IN) for row in rows]
+    heights = [panel_in * min(row["picture"].iloc[0].height / row["picture"].iloc[0].width, 2.0) for row in rows]
+    blocks = [height + _LINE_IN * len(lines) + 0.12 for height, lines in zip(heights, captions, strict=True)]
+    total_in = _HEAD_IN + sum(blocks) + _BAR_IN
+    values = np.concatenate([shown.ravel() for shown in strip["map"]])
+    values = values[~np.isnan(values)]
+    largest = max(1.0, float(np.quantile(values, 0.998))) if values.size else 1.0
+    norm = PowerNorm(0.5, vmin=0, vmax=largest, clip=True)
+
+    with style(theme):
+        figure = Figure(figsize=(width_in, total_in))
+
+        def place(left_in: float, top_in: float, wide_in: float, high_in: float) -> Axes:
+            return figure.add_axes(
+                (left_in / width_in, 1 - (top_in + high_in) / total_in, wide_in / width_in, high_in / total_in)
+            )
+
+        top_in = _HEAD_IN
+        for number, (row, height, lines, block) in enumerate(zip(rows, heights, captions, blocks, strict=True)):
+            picture, boxes = row["picture"].iloc[0], row["boxes"].iloc[0]
+            for column, shown in enumerate([picture, *row["map"]]):
+                axes = place(_EDGE_IN + column * (panel_in + _GAP_IN), top_in, panel_in, height)
+                _panel(axes, shown, picture.size, norm)
+                _draw_boxes(axes, boxes, theme, bold=column == 0)
+                if number == 0:
+                    axes.set_title("image" if column == 0 else f"layer {layers[column - 1]}", pad=3)
+            text: dict[str, Any] = {"va": "top", "ha": "left", "linespacing": 1.15, "parse_math": False}
+            below = 1 - (top_in + height + 0.03) / total_in
+            figure.text(_EDGE_IN / width_in, below, "\n".join(lines), fontsize=FONT_PT - 1, **text)
+            top_in += block
+        bar = place(_EDGE_IN + panel_in + _GAP_IN, total_in - _BAR_IN + 0.08, width_in * 0.5, 0.09)
+        roots = np.arange(0, largest**0.5 + 1e-9, max(1, round(largest**0.5 / 5)))
+        ends: dict[str, Any] = {"orientation": "horizontal", "extend": "max", "ticks": roots**2}
+        figure.colorbar(ScalarMappable(norm, MAP_COLOURS), cax=bar, **ends).outline.set_linewidth(0)
+        bar.set_xlabel("flow per image area, 1 = uniform; one square-root scale for all maps", labelpad=2)
+    return figure
+
+
+def _panel(axes: Axes, shown: Any, size_px: tuple[int, int], norm: PowerNorm) -> None:
+    wide, high = size_px
+    how: dict[str, Any] = {"extent": (0, wide, high, 0), "interpolation": "nearest"}
+    if isinstance(shown, np.ndarray):
+        how |= {"cmap": MAP_COLOURS, "norm": norm}
+    axes.imshow(shown, **how)
+    axes.set(xticks=[], yticks=[], xlim=(0, wide), ylim=(high, 0))
+    axes.spines[:].set_visible(False)
+
+
+def _draw_boxes(axes: Axes, boxes: Iterable[Any], theme: Theme, *, bold: bool) -> None:
+    """Target boxes; on the image, in bold, a little outside so that the line hides nothing of a tiny target."""
+    out = 0.015 * max(axes.get_xlim()) if bold else 0.0
+    for x0, y0, x1, y1 in boxes:
+        for colour, width in (("white", 1.8), (theme.box, 1.0)) if bold else (("white", 0.7),):
+            corner, size = (x0 - out, y0 - out), (x1 - x0 + 2 * out, y1 - y0 + 2 * out)
+            axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=width))
+
+
+def _caption(row: pd.Series) -> str:
+    """Question, answer and response in one line of characters that the font can draw."""
+    said = {name: _clip(row[name], most) for name, most in _MOST.items()}
+    verdict = "" if pd.isna(row["correct"]) else " (right)" if row["correct"] else " (wrong)"
+    parts = [said["question"], f"Answer: {said['answer']}." if said["answer"] else ""]
+    parts.append(f"Response: {said['response'] or '(empty)'}{verdict}")
+    return "   ".join(filter(None, parts))
+
+
+def _clip(text: Any, most: int) -> str:
+    line = " ".join(str(text).split()) if isinstance(text, str) else ""
+    line = line if len(line) <= most else line[: most - 1].rstrip() + "…"
+    return "".join(char if ord(char) in _glyphs() else "□" for char in line)
+
+
+def _wrap(text: str, width_in: float) -> list[str]:
+    """Lines of a caption, none of them wider than `width_in`."""
+    characters = int(len(text) * width_in / _width_in(text)) + 1
+    lines = textwrap.wrap(text, characters)
+    while max(map(_width_in, lines)) > width_in:
+        characters -= 1
+        lines = textwrap.wrap(text, characters)
+    return lines
+
+
+def _width_in(text: str) -> float:
+    """Width of a line; hinting at low resolution widens it by up to 5 %."""
+    font = FontProperties(family="DejaVu Sans", size=FONT_PT - 1)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] * 1.05 / 72
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_charmap())

@@ -1,0 +1,197 @@
+"""A run in numbers and in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vifscope.figures.frames import image_units, measured_samples, summary_frame, wide
+from vifscope.metrics.attenuation import attenuation_index
+from vifscope.runs import RunStore
+from vifscope.stats import bootstrap_mean
+
+_WRITTEN = ("index.html", "summary.csv", "figures/*.png", "figures/*.pdf")
+_SIZES = ("tiny", "small", "large")
+
+
+def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None = None) -> dict[str, Any]:
+    """What a run found, ready for JSON; None stands for what is undefined. `frame`: its `summary_frame`, if at hand.
+
+    run, status, model, data, map, n (measured samples), failed;
+    accuracy: {n, mean, low, high, score}, n counting the samples with an answer; accuracy_by_kind, accuracy_by_size;
+    attenuation_index: {mean, low, high}; attenuation_index_by_kind;
+    layers: a dict a layer: layer, deep, and METRIC, METRIC_low, METRIC_high for every metric;
+    sentence; files (paths in the run). Raises UsageError if no sample of the run has maps of this kind.
+    """
+    frame = summary_frame(run, map_kind) if frame is None else frame
+    samples = measured_samples(run)
+    kinds, sizes = _groups(samples, "kind"), _groups(samples, "size")
+    configuration = run.manifest.get("configuration", {})
+    ratio = _ratio_by_sample(run, samples, map_kind)
+    units = image_units(samples)
+    summary: dict[str, Any] = {
+        "run": str(run.path),
+        "status": run.manifest.get("status"),
+        "model": _name(run.manifest.get("model") or configuration.get("model")),
+        "data": _name(run.manifest.get("dataset") or configuration.get("data")),
+        "map": map_kind,
+        "n": len(samples),
+        "failed": int(run.samples()["error"].notna().sum()),
+        "accuracy": _accuracy(samples),
+        "accuracy_by_kind": {kind: _accuracy([samples[i] for i in chosen]) for kind, chosen in kinds.items()},
+        "accuracy_by_size": {size: _accuracy([samples[i] for i in chosen]) for size, chosen in sizes.items()},
+        "attenuation_index": _attenuation(ratio, units),
+        "attenuation_index_by_kind": {kind: _attenuation(ratio[c], units[c]) for kind, c in kinds.items()},
+        "layers": wide(frame, frame["metric"].unique().tolist()).to_dict("records"),
+        "files": written_files(run),
+    }
+    summary = _plain(summary)
+    return summary | {"sentence": summary_sentence(summary)}
+
+
+def written_files(run: RunStore) -> list[str]:
+    """Paths in the run of the figures and tables that were written of it."""
+    return sorted(file.relative_to(run.path).as_posix() for pattern in _WRITTEN for file in run.path.glob(pattern))
+
+
+def summary_sentence(summary: dict[str, Any]) -> str:
+    """The finding of a `summary_dict` in plain words; what is undefined is said to be so."""
+    model, data = summary["model"] or "the model", f" of {summary['data']}" if summary["data"] else ""
+    words = [_ratio_words(summary), *_focus_words(summary["layers"]), _accuracy_words(summary["accuracy"])]
+    if summary["failed"]:
+        words.append(f"Left out: {_count(summary['failed'], 'sample')} that failed.")
+    return f"{model} on {_count(summary['n'], 'sample')}{data}: {' '.join(words)}"
+
+
+def _ratio_words(summary: dict[str, Any]) -> str:
+    index, layers = summary["attenuation_index"], summary["layers"]
+    peak = best_layer(layers, "visual_ratio", max)
+    if peak is None or not peak["visual_ratio"]:
+        return "no attention on visual tokens was measured, so the attenuation index is undefined."
+    lift = "" if peak["ratio_lift"] is None else f" ({short(peak['ratio_lift'])} times uniform attention)"
+    top = f"the visual ratio peaks at {short(peak['visual_ratio'])} in layer {peak['layer']}{lift}"
+    deep = [layer for layer in layers if layer["deep"]]
+    known = [layer["visual_ratio"] for layer in deep if layer["visual_ratio"] is not None]
+    if not known:
+        return f"{top}. It is undefined in the deep {_places(deep)}, and so is the attenuation index."
+    mean = short(sum(known) / len(known))
+    return f"{top} and averages {mean} over the deep {_places(deep)}: attenuation index {interval(index)}."
+
+
+def _focus_words(layers: Sequence[dict[str, Any]]) -> list[str]:
+    focused, lifted = best_layer(layers, "relative_entropy", min), best_layer(layers, "box_lift", max)
+    words = []
+    if focused is not None:
+        entropy = f"relative entropy {short(focused['relative_entropy'])}, 1 being uniform"
+        words.append(f"Attention over the image is most focused in layer {focused['layer']} ({entropy}).")
+    if lifted is None:
+        words.append("Box lift is undefined: no measured sample has a target box on a grid.")
+    else:
+        lift = {key: lifted[f"box_lift{suffix}"] for key, suffix in (("mean", ""), ("low", "_low"), ("high", "_high"))}
+        words.append(f"Attention lies most on the target in layer {lifted['layer']}: box lift {interval(lift)}.")
+    return words
+
+
+def _accuracy_words(accuracy: dict[str, Any]) -> str:
+    if accuracy["mean"] is None:
+        return "Accuracy is unknown: no sample has an answer."
+    return f"Accuracy {interval(accuracy, percent=True)} on {_count(accuracy['n'], 'sample')} with an answer."
+
+
+def interval(value: dict[str, Any], *, percent: bool = False) -> str:
+    """A mean with its 95 % interval, in words.
+
+    >>> interval({"mean": 0.5, "low": 0.4, "high": 0.6})
+    '0.5 (95 % interval 0.4 to 0.6)'
+    """
+    mean, low, high = (value[key] for key in ("mean", "low", "high"))
+    if mean is None:
+        return "undefined"
+    if percent:
+        return f"{100 * mean:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    return f"{short(mean)} (95 % interval {short(low)} to {short(high)})"
+
+
+def best_layer(layers: Sequence[dict[str, Any]], metric: str, which: Any) -> dict[str, Any] | None:
+    """The layer with the largest (which=max) or smallest (min) metric; None where it is undefined in all."""
+    known = [layer for layer in layers if layer[metric] is not None]
+    return which(known, key=lambda layer: layer[metric]) if known else None
+
+
+def short(value: float) -> str:
+    """Three significant digits."""
+    return f"{value:.3g}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _places(layers: Sequence[dict[str, Any]]) -> str:
+    first, last = layers[0]["layer"], layers[-1]["layer"]
+    return f"layer {first}" if first == last else f"layers {first} to {last}"
+
+
+def _groups(samples: Sequence[dict[str, Any]], column: str) -> dict[str, list[int]]:
+    """Places of the samples of each kind or size, unnamed ones left out; sizes from tiny to large, names sorted."""
+    names = {sample[column] for sample in samples if sample[column]}
+    ordered = sorted(names, key=lambda name: (_SIZES.index(name) if name in _SIZES else len(_SIZES), name))
+    return {name: [i for i, sample in enumerate(samples) if sample[column] == name] for name in ordered}
+
+
+def _accuracy(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Share of right responses among the samples with an answer, and their mean score."""
+    answered = [sample for sample in samples if sample["correct"] is not None]
+    mean, low, high = bootstrap_mean(np.array([float(s["correct"]) for s in answered]), image_units(answered))
+    scores = [sample["score"] for sample in answered if sample["score"] is not None]
+    score = sum(scores) / len(scores) if scores else math.nan
+    return {"n": len(answered), "mean": float(mean), "low": float(low), "high": float(high), "score": score}
+
+
+def _ratio_by_sample(run: RunStore, samples: Sequence[dict[str, Any]], map_kind: str) -> np.ndarray:
+    """Visual ratio [N, L], NaN where undefined."""
+    layers = run.layers()
+    ratio = layers[layers["map"] == map_kind].pivot(index="sample_id", columns="layer", values="visual_ratio")
+    return ratio.reindex([sample["sample_id"] for sample in samples]).to_numpy(dtype=np.float64)
+
+
+def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed: int = 0) -> dict[str, float]:
+    """Attenuation index of the mean curve of [N, L], with the 95 % percentile interval of resampled images."""
+    _, unit = np.unique(units, return_inverse=True)
+    n_units = int(unit.max()) + 1
+    totals, counts = np.zeros((2, n_units, ratio.shape[1]))
+    np.add.at(totals, unit, np.nan_to_num(ratio))
+    np.add.at(counts, unit, ~np.isnan(ratio))
+
+    def index(drawn: np.ndarray) -> float:
+        with np.errstate(invalid="ignore"):
+            return attenuation_index((drawn @ totals) / (drawn @ counts))
+
+    rng = np.random.default_rng(seed)
+    draws = (np.bincount(rng.integers(n_units, size=n_units), minlength=n_units) for _ in range(n_boot))
+    indices = np.array([index(drawn) for drawn in draws])
+    indices = indices[~np.isnan(indices)]
+    low, high = np.percentile(indices, (2.5, 97.5)) if len(indices) else (math.nan, math.nan)
+    return {"mean": index(np.ones(n_units)), "low": float(low), "high": float(high)}
+
+
+def _name(value: Any) -> str | None:
+    """The name of a model or a data set, from the manifest: a text, or a dict with its id or name."""
+    if isinstance(value, dict):
+        value = value.get("id") or value.get("name")
+    return None if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    """`value` with plain numbers, and None for NaN."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and math.isnan(value) else value
