@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -180,10 +181,10 @@ def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed:
 
 
 def _name(value: Any) -> str | None:
-    """The name of a model or a data set, from the manifest: a text, or a dict with its id or name."""
+    """Name of a model or a data set in the manifest: a text, or a dict with its id or name; of a path, its end."""
     if isinstance(value, dict):
         value = value.get("id") or value.get("name")
-    return None if value is None else str(value)
+    return None if value is None else Path(value).name if Path(value).is_absolute() else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -69,12 +69,15 @@ def test_the_same_run_gives_the_same_numbers(run):
 
 
 def test_a_model_and_its_data_may_be_named_in_the_manifest(run):
-    run.manifest["model"], run.manifest["dataset"] = {"id": "llava-1.5", "revision": "1"}, {"name": "pope", "size": 9}
+    run.manifest["model"], run.manifest["dataset"] = (
+        {"id": "llava-hf/llava-1.5", "revision": "1"},
+        {"name": "/data/pope", "size": 9},
+    )
     try:
         summary = summary_dict(run)
     finally:
         del run.manifest["model"], run.manifest["dataset"]
-    assert (summary["model"], summary["data"]) == ("llava-1.5", "pope")
+    assert (summary["model"], summary["data"]) == ("llava-hf/llava-1.5", "pope")
 
 
 def test_the_sentence_says_what_was_found(run):

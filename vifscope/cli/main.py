@@ -152,6 +152,21 @@ def train(
     print(train_recipe(recipe, out, processes=processes))
 
 
+@app.command()
+def card(
+    training: Annotated[Path, typer.Argument(help="Folder that `vifscope train` wrote.")] = Path("training"),
+    recipe: Annotated[str, typer.Option(help="Its recipe.")] = "mini-llava",
+    blind: Annotated[Path | None, typer.Option(help="A model trained on text alone, for its column.")] = None,
+) -> None:
+    """Measure a trained model on what it never saw, and write its card beside the weights.
+
+    Example: vifscope card training/ --blind training-blind/mini-llava-blind
+    """
+    from vifscope.evidence.card import write_card
+
+    print(write_card(training, recipe, blind))
+
+
 def _analyze(*args: Any, **options: Any) -> Run:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

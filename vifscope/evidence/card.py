@@ -185,7 +185,8 @@ def _by_size(samples: Sequence[Sample], responses: Sequence[str]) -> dict[str, d
     )
     frame = pd.concat([frame.assign(kind="overall"), frame])
     return {
-        str(kind): part.groupby("size")["right"].mean().to_dict() for kind, part in frame.groupby("kind", sort=False)
+        str(kind): {str(size): float(share) for size, share in part.groupby("size")["right"].mean().items()}
+        for kind, part in frame.groupby("kind", sort=False)
     }
 
 

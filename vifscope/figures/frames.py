@@ -161,7 +161,7 @@ def map_on_image(weights: np.ndarray, grids: Sequence[dict[str, Any]], size_px: 
     """Weights of V visual tokens as a picture of their density on the first image, 240 px on its longest side.
 
     size_px: (width, height) of the image. A token's weight is spread over its footprint; tiles and thumbnail add up;
-    newline tokens are left out. The mean over the covered area is 1; NaN off it.
+    newline tokens are left out. The mean over the covered area is 1; NaN off it, and everywhere if no token has weight.
     """
     shrink = MAP_SIDE_PX / max(size_px)
     wide, high = (max(1, round(side * shrink)) for side in size_px)
@@ -178,7 +178,8 @@ def map_on_image(weights: np.ndarray, grids: Sequence[dict[str, Any]], size_px: 
         cell_area = (x1 - x0) * (y1 - y0) / (grid["rows"] * grid["cols"])
         density[inside] += weights[token[inside]] / cell_area
         covered[inside] = True
-    return np.where(covered, density / density[covered].mean(), np.nan)
+    mean = density[covered].mean()
+    return np.where(covered & (mean > 0), density / (mean or 1), np.nan)
 
 
 def measured_samples(run: RunStore) -> list[dict[str, Any]]:

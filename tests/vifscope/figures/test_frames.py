@@ -182,6 +182,12 @@ def test_a_map_is_undefined_where_no_token_looks_and_other_images_do_not_count()
     np.testing.assert_allclose(shown[:, 80:160], 1)
 
 
+def test_a_layer_that_sees_no_visual_token_has_no_map():
+    """A sliding window may leave the image out; a layer without attention is NaN."""
+    assert np.isnan(frames.map_on_image(np.zeros(6), [GRID], (60, 40))).all()
+    assert np.isnan(frames.map_on_image(np.full(6, np.nan), [GRID], (60, 40))).all()
+
+
 def test_the_strip_shows_the_first_sample_of_each_frequent_kind_in_six_layers(run):
     strip = frames.map_strip(run)
     assert sorted(strip["sample_id"].unique()) == ["s000", "s001", "s002", "s003"]
