@@ -39,8 +39,9 @@ def analyze(
 ) -> Path:
     """Measures n samples, or those that it lacks, into the run at `out` (runs/NAME by default); returns its path.
 
-    n, batch size and device decide numbers only up to rounding; everything else enters the run's configuration. A sample that
-    fails is recorded with its error and the next one follows; an interruption loses at most the shard being measured.
+    n, batch size and device change numbers by no more than rounding; everything else enters the run's configuration.
+    A sample that fails is recorded with its error and the next one follows; an interruption loses at most the shard
+    being measured.
     Raises UsageError for n above the data or a run of another configuration; VifError if no sample can be measured.
     """
     source = open_source(data) if isinstance(data, str | Path) else data

@@ -21,6 +21,7 @@ from matplotlib.textpath import text_to_path
 from vifscope.figures.theme import FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Theme, style
 
 _GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.15, 0.55
+_WIDEST_PANEL_IN = 1.35
 _MOST = {"question": 220, "answer": 80, "response": 160}  # characters of a caption
 
 
@@ -31,7 +32,7 @@ def map_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: flo
     """
     layers = strip["layer"].unique()
     rows = [rows for _, rows in strip.groupby("sample_id", sort=False)]
-    panel_in = (width_in - 2 * _EDGE_IN - len(layers) * _GAP_IN) / (len(layers) + 1)
+    panel_in = min((width_in - 2 * _EDGE_IN - len(layers) * _GAP_IN) / (len(layers) + 1), _WIDEST_PANEL_IN)
     captions = [_wrap(_caption(row.iloc[0]), width_in - 2 * _EDGE_IN) for row in rows]
     heights = [panel_in * min(row["picture"].iloc[0].height / row["picture"].iloc[0].width, 2.0) for row in rows]
     blocks = [height + _LINE_IN * len(lines) + 0.12 for height, lines in zip(heights, captions, strict=True)]
@@ -82,18 +83,21 @@ def _panel(axes: Axes, shown: Any, size_px: tuple[int, int], norm: PowerNorm) ->
 
 def _draw_boxes(axes: Axes, boxes: Iterable[Any], theme: Theme, *, bold: bool) -> None:
     """Target boxes; on the image, in bold, a little outside so that the line hides nothing of a tiny target."""
-    out = 0.015 * max(axes.get_xlim()) if bold else 0.0
-    for x0, y0, x1, y1 in boxes:
+    wide, high = axes.get_xlim()[1], axes.get_ylim()[0]
+    out = 0.015 * wide if bold else 0.0
+    for box in boxes:
+        (x0, x1), (y0, y1) = np.clip(box[0::2], 0, wide), np.clip(box[1::2], 0, high)
         for colour, width in (("white", 1.8), (theme.box, 1.0)) if bold else (("white", 0.7),):
+            line: dict[str, Any] = {"edgecolor": colour, "linewidth": width}
             corner, size = (x0 - out, y0 - out), (x1 - x0 + 2 * out, y1 - y0 + 2 * out)
-            axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=width))
+            axes.add_patch(Rectangle(corner, *size, fill=False, clip_on=not bold, **line))
 
 
 def _caption(row: pd.Series) -> str:
     """Question, answer and response in one line of characters that the font can draw."""
     said = {name: _clip(row[name], most) for name, most in _MOST.items()}
     verdict = "" if pd.isna(row["correct"]) else " (right)" if row["correct"] else " (wrong)"
-    parts = [said["question"], f"Answer: {said['answer']}." if said["answer"] else ""]
+    parts = [said["question"], f"Answer: {said['answer']}" if said["answer"] else ""]
     parts.append(f"Response: {said['response'] or '(empty)'}{verdict}")
     return "   ".join(filter(None, parts))
 

@@ -44,11 +44,19 @@ def test_the_target_box_is_drawn_on_every_map(run):
     assert all(patch.get_bbox().extents[0] < x0 for patch in image.patches)  # outside, so that it hides nothing
 
 
+def test_a_box_ends_with_the_image(run):
+    strip = frames.map_strip(run, ["s004"], [0])
+    strip["boxes"] = [[[-500.0, 10.0, 500.0, 20.0]]]
+    image, shown = map_strip_figure(strip).axes[:2]
+    assert shown.patches[0].get_bbox().extents.tolist() == [0, 10, 96, 20]
+    assert image.patches[0].get_bbox().extents[2] < 100
+
+
 def test_a_caption_has_question_answer_and_response(run):
     sample = run.samples().set_index("sample_id").loc["s004"]
     (caption,) = captions(map_strip_figure(frames.map_strip(run, ["s004"])))
     verdict = "right" if sample["correct"] else "wrong"
-    assert caption == f"{sample['question']}   Answer: {sample['answer']}.   Response: {sample['response']} ({verdict})"
+    assert caption == f"{sample['question']}   Answer: {sample['answer']}   Response: {sample['response']} ({verdict})"
 
 
 def test_without_an_answer_a_caption_makes_no_verdict(run_of):
