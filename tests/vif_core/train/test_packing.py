@@ -66,6 +66,21 @@ def test_the_loss_falls_on_answers_alone_unless_asked():
     assert (packs(text_only=1.0, text_weight=0.1)[0]["weights"] == np.float32(0.1)).sum() > 100
 
 
+def test_reasons_come_before_the_answer_where_there_are_some():
+    words = vocabulary()
+    row = packs(reasons=True, kinds={"relation": 1.0})[0]
+    segment, labels = row["segment"], row["labels"]
+    answer = [words[i] for i in labels[(segment == 1) & (labels >= 0)]]
+    assert [word.partition("-")[0] for word in answer[:6]] == ["row", "column", "and", "row", "column", ","]
+    assert answer[6] in ("left", "right", "above", "below", "yes", "no")
+
+
+def test_a_blind_row_shows_no_scene():
+    row = packs(blind=True)[0]
+    assert "pixels" not in row
+    assert not {WORD_IDS["<image>"], WORD_IDS["scene"]} & set(row["input_ids"].tolist())
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="unknown question kinds"):
         PackOptions(kinds={"colour": 1.0})

@@ -10,7 +10,14 @@ from vif_core.train.recipe import read_recipe, recipe_names
 
 def test_the_recipe_of_mini_llava_follows_llavas_order():
     recipe = read_recipe("mini-llava")
-    assert [stage.name for stage in recipe.stages] == ["language", "vision", "projector", "joint-few", "joint"]
+    assert [stage.name for stage in recipe.stages] == [
+        "language",
+        "vision",
+        "projector",
+        "joint-few",
+        "joint",
+        "joint-reasons",
+    ]
     assert recipe.stages[0].train == ("decoder",)
     assert recipe.stages[2].train == ("projector",)
     assert all(stage.rows % recipe.processes == 0 for stage in recipe.stages)

@@ -63,5 +63,6 @@ def test_a_model_without_image_token_is_refused():
 
 
 def test_an_eager_module_without_its_own_function_is_refused():
+    states = torch.zeros(1, 1, 1, 1)
     with pytest.raises(UnsupportedModel, match="Linear has no eager attention function of its own"):
-        attention_function("eager")(nn.Linear(1, 1))
+        attention_function("eager")(nn.Linear(1, 1), states, states, states, None)

@@ -9,17 +9,12 @@ import torch
 from vif_core.errors import GridMismatch, UnsupportedModel
 from vif_core.flow.interventions import Knockout
 from vif_core.flow.op import intervene
-from vif_core.load import EMBEDDED, load
+from vif_core.load import load
 from vif_core.vlm.tiny import TINY_FAMILIES, tiny_model, tiny_samples
 from vifscope.trace import capture as tracing
 from vifscope.trace.capture import capture, padded_rows
 
-MODELS = [
-    *TINY_FAMILIES,
-    pytest.param(
-        "mini-llava", marks=pytest.mark.skipif(not EMBEDDED["mini-llava"].is_dir(), reason="not in this checkout")
-    ),
-]
+MODELS = [*TINY_FAMILIES, "mini-llava"]
 
 
 def opened(name: str, attn: str = "sdpa"):
