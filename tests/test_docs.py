@@ -47,7 +47,7 @@ def test_commands_and_options_that_the_readme_shows_exist():
     commands = {line.split()[1] for line in lines} | set(re.findall(r"`vifscope (\w+)", README))
     for command in commands:
         help_text = subprocess.run(
-            [sys.executable, "-m", "vifscope.cli.main", command, "--help"],
+            [sys.executable, "-c", "from vifscope.cli.main import main; main()", command, "--help"],
             capture_output=True,
             text=True,
             check=True,

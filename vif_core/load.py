@@ -38,18 +38,20 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", attn: str
     model:  "mini-llava", a folder with a model and its processor, or a model id of the hub.
     device: "auto" takes a GPU where there is one.       dtype: "auto" is float32 on the CPU, else the checkpoint's.
     attn:   attention implementation; a model that cannot run under sdpa gets transformers' own choice for it.
-    Only safetensors are read and no code from the model's folder is run. Raises UsageError for what cannot be
-    found or reached, UnsupportedModel for a family that cannot be read, VifError for damaged weights.
+    Only safetensors are read and no code from the model's folder is run. Raises UsageError for what cannot be found,
+    UnsupportedModel for a family that cannot be read, VifError for damaged weights and a hub that does not answer.
     """
     where, local_only = _locate(model)
     on = _device(device)
     kind = _dtype(dtype, on)
-    with _quiet(), _explained(model):
+    offline = local_only and not isinstance(where, Path)
+    with _quiet(), _explained(model, offline):
         config = AutoConfig.from_pretrained(where, local_files_only=local_only)
         weights = _weights(where, kind, attn, local_only)
         processor = _processor(where, config, local_only)
     revision = _fingerprint(where) if isinstance(where, Path) else getattr(config, "_commit_hash", None) or ""
-    return VLM(weights.to(on), processor, name=str(model), revision=revision)
+    name = where.resolve().name if isinstance(where, Path) else where
+    return VLM(weights.to(on), processor, name=name, revision=revision)
 
 
 def _locate(model: str | Path) -> tuple[str | Path, bool]:
@@ -165,7 +167,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(model: str | Path) -> Iterator[None]:
+def _explained(model: str | Path, offline: bool) -> Iterator[None]:
     """Errors of loading, said in one line."""
     try:
         yield
@@ -178,7 +180,7 @@ def _explained(model: str | Path) -> Iterator[None]:
             next_step="Copy or download them again",
         ) from error
     except OSError as error:
-        raise UsageError(
+        raise (VifError if offline else UsageError)(
             f"model {model} cannot be loaded ({_first_line(error)})",
             expected="its files on this machine, or a hub that answers",
             next_step="Check the id and the network, or give a folder that holds the model",

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -77,23 +76,32 @@ def measure_card(vlm: VLM, blind: VLM | None, work: Path) -> dict[str, Any]:
         "accuracy": accuracy,
         "by_size": _by_size(test, responses),
         "knockout": {"n": len(cut), **{name: float(cut[name].mean()) for name in ("clean", "target", "distractor")}},
-        "attention": run.summary_dict(),
+        "attention": {key: value for key, value in run.summary_dict().items() if key not in ("run", "files")},
     }
 
 
 def learning_figure(learning: pd.DataFrame) -> Figure:
-    """Token accuracy by kind of question over the steps of all stages, on scenes never seen before."""
+    """Token accuracy by kind of question over the steps of the stages with questions, on scenes never seen before."""
+    asked = [f"token_accuracy_{kind}" for kind in KINDS if f"token_accuracy_{kind}" in learning]
     with style(LIGHT):
-        figure, axes = plt.subplots(figsize=(TEXT_IN, 3.0), layout="constrained")
+        figure = Figure(figsize=(TEXT_IN, 3.0), layout="constrained")
+        axes = figure.subplots()
         start = 0
-        for stage, part in learning.groupby("stage", sort=False):
+        for number, (stage, part) in enumerate(learning.dropna(subset=asked, how="all").groupby("stage", sort=False)):
             steps = start + part["step"]
             for i, kind in enumerate(KINDS):
                 column = f"token_accuracy_{kind}"
                 if column in part and part[column].notna().any():
                     axes.plot(steps, part[column], color=f"C{i}", lw=1.2, label=kind if start == 0 else None)
             axes.axvline(start, color=LIGHT.muted, lw=0.6)
-            axes.text(start, 1.02, f" {stage}", fontsize=7, color=LIGHT.muted, transform=axes.get_xaxis_transform())
+            axes.text(
+                start,
+                1.02 + 0.07 * (number % 2),
+                f" {stage}",
+                fontsize=7,
+                color=LIGHT.muted,
+                transform=axes.get_xaxis_transform(),
+            )
             start = int(steps.max())
         axes.set(xlabel="step", ylabel="token accuracy", ylim=(0, 1), xlim=(0, start))
         figure.legend(loc="outside right upper", frameon=False, fontsize=7)
@@ -162,7 +170,8 @@ By the size of the target (the smallest one of several), test split:
 `vifscope train {recipe.model}` runs it again: seed {recipe.seed}, {recipe.processes} processes of one thread each on
 {training["machine"]}, {sum(minutes.values()):.0f} minutes in all. Muon for matrices and AdamW for the rest; warm-up,
 constant rate, decay; bf16 autocast; loss on answers, plus dense patch labels where a picture is shown; rows of one
-scene with many questions behind it. No scene is shown twice, so the curve below is on scenes not seen before.
+scene with many questions behind it. No scene is shown twice, so the curve below, from which the stages were settled, is
+on scenes not seen before; the test split had no part in it.
 
 {stages}
 

@@ -191,7 +191,7 @@ def test_options_that_cannot_be_parsed_have_exit_code_2(analyze, arguments):
 def test_a_hub_id_without_network_is_one_line(analyze, monkeypatch):
     monkeypatch.setattr(vif_core.load, "_online", lambda: False)
     code, _, err = analyze("--model", "nobody/not-on-this-machine")
-    assert code == 2
+    assert code == 1
     assert "vifscope: model nobody/not-on-this-machine cannot be loaded" in err
     assert "Check the id and the network" in err
 
