@@ -39,7 +39,7 @@ class Thing:
 
     @property
     def box(self) -> Box:
-        return (self.x, self.y, self.x + self.side_px, self.y + self.side_px)
+        return (float(self.x), float(self.y), float(self.x + self.side_px), float(self.y + self.side_px))
 
     @property
     def centre(self) -> tuple[float, float]:
@@ -153,7 +153,7 @@ def _draw(rng, canvas, shape, colour, size, x, y, side) -> Thing:
         bright = float(np.dot(COLOUR_RGB[colour], (0.3, 0.59, 0.11))) > 110
         area = canvas[gy : gy + height, gx : gx + width]
         area[:] = np.where(glyph[:, :, None] > 0, 20.0 if bright else 245.0, area)
-        letter_box = (gx, gy, gx + width, gy + height)
+        letter_box = (float(gx), float(gy), float(gx + width), float(gy + height))
     return Thing(shape, colour, size, x, y, side, letter, letter_box)
 
 
