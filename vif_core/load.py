@@ -18,11 +18,17 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import logging
 
 from vif_core.errors import UnsupportedModel, UsageError, VifError
+from vif_core.vif.checkpoint import CONFIG as VIF_CONFIG
+from vif_core.vif.checkpoint import read_config, read_weights
+from vif_core.vif.model import VIFModel, add_vif
 from vif_core.vlm.model import VLM
 from vif_core.vlm.processor import without_video
 
-EMBEDDED = {"mini-llava": Path(__file__).parent / "assets" / "mini-llava"}
+_ASSETS = Path(__file__).parent / "assets"
+EMBEDDED = {name: _ASSETS / name for name in ("mini-llava", "mini-llava-vif") if (_ASSETS / name).is_dir()}
 """Models that come with the package."""
+
+ADAPTER_CONFIG = "adapter_config.json"
 
 FILES = ("config.json", "*.safetensors", "*processor_config.json", "tokenizer*")
 """What a model's folder holds at least."""
@@ -35,12 +41,20 @@ HUB_TIMEOUT_SECONDS = 5
 def load(model: str | Path, device: str = "auto", dtype: str = "auto", attn: str = "sdpa") -> VLM:
     """A vision-language model, ready for analysis.
 
-    model:  "mini-llava", a folder with a model and its processor, or a model id of the hub.
+    model:  "mini-llava", a folder with a model and its processor, a folder that VIFModel.save_pretrained wrote, or a
+            model id of the hub.
     device: "auto" takes a GPU where there is one.       dtype: "auto" is float32 on the CPU, else the checkpoint's.
     attn:   attention implementation; a model that cannot run under sdpa gets transformers' own choice for it.
     Only safetensors are read and no code from the model's folder is run. Raises UsageError for what cannot be found,
     UnsupportedModel for a family that cannot be read, VifError for damaged weights and a hub that does not answer.
     """
+    folder = EMBEDDED.get(str(model), Path(model).expanduser())
+    if (folder / VIF_CONFIG).is_file():
+        return _load_with_vif(folder, device, dtype, attn)
+    return _load_plain(model, device, dtype, attn)
+
+
+def _load_plain(model: str | Path, device: str, dtype: str, attn: str) -> VLM:
     where, local_only = _locate(model)
     on = _device(device)
     kind = _dtype(dtype, on)
@@ -52,6 +66,29 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", attn: str
     revision = _fingerprint(where) if isinstance(where, Path) else getattr(config, "_commit_hash", None) or ""
     name = where.resolve().name if isinstance(where, Path) else where
     return VLM(weights.to(on), processor, name=name, revision=revision)
+
+
+def load_vif(folder: str | Path, device: str = "auto", dtype: str = "auto", attn: str = "sdpa") -> VIFModel:
+    """The model that `VIFModel.save_pretrained` wrote, or "mini-llava-vif". Options and errors as in `load`."""
+    vlm = load(folder, device, dtype, attn)
+    if vlm.vif is None:
+        raise UsageError(
+            f"model {folder} has no VIF", expected=f"a folder with {VIF_CONFIG}", next_step="Give it one with add_vif"
+        )
+    return vlm.vif
+
+
+def _load_with_vif(folder: Path, device: str, dtype: str, attn: str) -> VLM:
+    """The base (in the folder, or by its name), its adapter where there is one, and VIF."""
+    base, config = read_config(folder)
+    whole = (folder / "config.json").is_file()
+    vlm = _load_plain(folder if whole else base, device, dtype, attn)
+    if (folder / ADAPTER_CONFIG).is_file():
+        _load_adapter(vlm, folder)
+    vlm.name = folder.resolve().name
+    vlm.revision = _fingerprint_vif(folder, vlm.revision)
+    read_weights(add_vif(vlm, config), folder)
+    return vlm
 
 
 def _locate(model: str | Path) -> tuple[str | Path, bool]:
@@ -139,9 +176,35 @@ def _processor(where: str | Path, config: Any, local_only: bool) -> Any:
     return processor
 
 
+def _load_adapter(vlm: VLM, folder: Path) -> None:
+    """LoRA weights onto the base. Raises VifError unless every tensor of the file finds its place."""
+    try:
+        result = vlm.model.load_adapter(str(folder), is_trainable=False)
+    except ImportError as error:
+        raise VifError(
+            f"adapter {folder} needs PEFT", expected="the package peft", next_step="pip install 'vifscope[train]'"
+        ) from error
+    lost = [*getattr(result, "missing_keys", []), *getattr(result, "unexpected_keys", [])] if result else []
+    lost = [name for name in lost if "lora" in name]
+    if lost:
+        raise VifError(
+            f"adapter {folder} does not fit {vlm.name}: {len(lost)} tensors have no place, such as {lost[0]}",
+            expected="an adapter that was trained on this model",
+        )
+
+
 def _fingerprint(folder: Path) -> str:
     """Identity of a folder's model: configuration, and size, head and tail of each weight file."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
+    return _digest_weights(digest, folder)
+
+
+def _fingerprint_vif(folder: Path, base: str) -> str:
+    """Identity of a model with VIF: its base's, its configuration, and its weights."""
+    return _digest_weights(hashlib.sha256(base.encode() + (folder / VIF_CONFIG).read_bytes()), folder)
+
+
+def _digest_weights(digest: Any, folder: Path) -> str:
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())

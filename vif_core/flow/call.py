@@ -69,6 +69,29 @@ class AttentionCall:
             window=self.extras.get("sliding_window"),
         )
 
+    def visible(self, rows: Tensor, keys: Tensor) -> Tensor:
+        """Whether query rows [B, R] (indices among the Q queries) see keys [B, P] (indices among the K): [B, R, P].
+
+        A row [1, R] stands for every sample. Of a mask that differs between heads, the first head's is read.
+        """
+        n_queries = self.query.shape[2]
+        seen = torch.ones(len(keys), rows.shape[1], keys.shape[1], dtype=torch.bool, device=keys.device)
+        if self.mask is not None and self.mask.dim() == 4:
+            mask = self.mask[:, 0].expand(len(keys), -1, -1)
+            mask = mask.gather(2, keys[:, None].expand(-1, mask.shape[1], -1))  # [B Q P]
+            if mask.shape[1] > 1:
+                mask = mask.gather(1, rows[:, :, None].expand(len(keys), -1, keys.shape[1]))  # [B R P]
+            return seen & (mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2)
+        if self.mask is not None:
+            seen = seen & self.mask.bool().gather(1, keys)[:, None]
+        window = self.extras.get("sliding_window")
+        if self.causal and n_queries > 1:
+            distance = rows[:, :, None] - keys[:, None]
+            seen = seen & (distance >= 0)
+            if window is not None:
+                seen = seen & (distance < window)
+        return seen
+
     def without(self, blocked: Tensor) -> AttentionCall:
         """This call with the edges `blocked` (boolean, broadcast to [B, H, Q, K]) masked out."""
         mask = self.mask

@@ -7,7 +7,7 @@ Every attention module of transformers looks its implementation ("sdpa", "flash_
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -106,4 +106,18 @@ def discover_layers(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[Decode
     return tuple(
         DecoderLayer(getattr(module, "layer_idx", number), paths[module], module, heads)
         for number, (module, heads) in enumerate(seen.items())
+    )
+
+
+def blocks_of(model: Any, layers: Sequence[DecoderLayer]) -> nn.ModuleList:
+    """The decoder's blocks, those without attention included. Raises UnsupportedModel where they are no plain list."""
+    path = layers[0].path.split(".")
+    for end in range(len(path) - 1, 0, -1):
+        blocks = model.get_submodule(".".join(path[:end]))
+        if isinstance(blocks, nn.ModuleList):
+            return blocks
+    raise UnsupportedModel(
+        f"the decoder blocks of {type(model).__name__} are not a list (attention at {layers[0].path})",
+        expected="a ModuleList of blocks",
+        next_step="Choose another model",
     )

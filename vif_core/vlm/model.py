@@ -24,6 +24,7 @@ class VLM:
     layers:         decoder layers with an attention matrix, in execution order.
     num_layers:     all decoder blocks; num_heads: query heads of the first of `layers`.
     traced:         what a tracer keeps with the model between passes.
+    vif:            the VIFModel that was attached, or None. Inputs of `encode` tell it its turns.
     Raises UnsupportedModel where the attention op or the visual tokens cannot be found.
     """
 
@@ -36,6 +37,7 @@ class VLM:
         self.family: str = model.config.model_type
         self.image_token_id = image_token_id(model.config)
         self.traced: Any = None
+        self.vif: Any = None
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -68,7 +70,8 @@ class VLM:
 
         Raises SampleError for a sample that cannot be used, GridMismatch where visual tokens and grid disagree.
         """
-        return encode(self.model, self.processor, self.image_token_id, samples, responses)
+        batch = encode(self.model, self.processor, self.image_token_id, samples, responses)
+        return batch if self.vif is None else self.vif.told(batch)
 
     def probe(self) -> Batch:
         """A grey picture and a short question: what discovery and proofs run over."""
@@ -78,7 +81,7 @@ class VLM:
         """Greedy responses as token ids, without what ends them (end of sequence, padding)."""
         batch = self.encode(samples)
         with torch.inference_mode():
-            tokens = self.model.generate(
+            tokens = (self.vif or self.model).generate(
                 **batch.inputs,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,

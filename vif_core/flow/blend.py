@@ -1,0 +1,90 @@
+"""Equations 6 and 7: the flow of chosen rows mixed with a map, without ever building the attention matrix.
+
+With A a row's probabilities over its visible keys and B a map, the row becomes (1 - alpha) A + alpha B, restricted to
+visible keys and normalised. The op's output is linear in the row, so mixing outputs is mixing flows:
+((1 - alpha) out + alpha B V) / ((1 - alpha) |A| + alpha |B visible|).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vif_core.flow.call import AttentionCall
+
+_SINK_ROWS = 64
+"""Rows whose mass is recomputed at a time where there are attention sinks."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Query rows mixed with maps over some keys.
+
+    alpha: strength in [0, 1]; a scalar tensor where it is warmed up.
+    keys:  positions [B, P] in the padded sequence that the maps weigh; -1 fills up.
+    maps:  weights [M, P], not negative; each map sums to 1 over its sample's keys.
+    turn:  [B, N] the map of each position of the padded sequence, -1 for none.
+    later: positions from N on (generated later) take their sample's last map; without it they take none.
+    A row that sees none of its map's keys stays as it is.
+    """
+
+    alpha: float
+    keys: Int[Tensor, "B P"]
+    maps: Float[Tensor, "M P"]
+    turn: Int[Tensor, "B N"]
+    later: bool = True
+
+    def before(self, call: AttentionCall) -> AttentionCall:
+        return call
+
+    def after(self, call: AttentionCall, output: Float[Tensor, "B Q H D"]) -> Float[Tensor, "B Q H D"]:
+        turn = self._turns(call)  # [B Q]
+        weights, column = self._weights(call, turn, torch.arange(output.shape[1], device=output.device)[None])
+        values = call.value.gather(2, column[:, None, :, None].expand(-1, call.value.shape[1], -1, output.shape[-1]))
+        seen = torch.einsum("bqp,bgpd->bqgd", weights.to(values.dtype), values)
+        share = weights.sum(-1)[..., None, None]  # [B Q 1 1]
+        mixed = (1 - self.alpha) * output + self.alpha * seen.repeat_interleave(output.shape[2] // seen.shape[2], 2)
+        mass = 1.0 if call.sinks is None else self._mass(call)
+        mixed = mixed / ((1 - self.alpha) * mass + self.alpha * share).clamp(min=torch.finfo(weights.dtype).tiny)
+        return torch.where(share > 0, mixed.to(output.dtype), output)
+
+    def rows(self, call: AttentionCall, rows: Int[Tensor, "B R"], flow: Float[Tensor, "B H R K"]) -> Tensor:
+        rows = rows.to(flow.device) % call.query.shape[2]
+        weights, column = self._weights(call, self._turns(call).gather(1, rows), rows)  # [B R P]
+        laid = torch.zeros_like(flow[:, 0]).scatter_add(2, column[:, None].expand_as(weights), weights.to(flow.dtype))
+        mixed = (1 - self.alpha) * flow + self.alpha * laid[:, None]
+        mixed = mixed / mixed.sum(-1, keepdim=True).clamp(min=torch.finfo(flow.dtype).tiny)
+        return torch.where(laid.sum(-1)[:, None, :, None] > 0, mixed, flow)
+
+    def changes(self, call: AttentionCall) -> Int[Tensor, "B R"]:
+        changed = self._turns(call) >= 0
+        return changed.byte().topk(max(1, int(changed.sum(-1).max())), dim=-1).indices
+
+    def _turns(self, call: AttentionCall) -> Int[Tensor, "B Q"]:
+        """The map of each of this call's queries, -1 for none."""
+        positions = call.query_positions
+        known = self.turn[:, positions.start : positions.stop]
+        missing = len(positions) - known.shape[1]
+        if missing == 0:
+            return known
+        last = self.turn[:, -1:] if self.later else torch.full_like(self.turn[:, -1:], -1)
+        return torch.cat([known, last.expand(-1, missing)], dim=1)
+
+    def _weights(
+        self, call: AttentionCall, turn: Int[Tensor, "B R"], rows: Int[Tensor, "B R"] | Int[Tensor, "1 R"]
+    ) -> tuple[Float[Tensor, "B R P"], Int[Tensor, "B P"]]:
+        """Each row's map, zero where the row sees no key; and the key column that each entry weighs."""
+        column = self.keys - call.key_positions.start  # a sliding layer's cache has dropped the first keys
+        there = (self.keys >= 0) & (column >= 0)
+        column = torch.where(there, column, 0)
+        weights = self.maps[turn.clamp(min=0)] * (turn >= 0)[..., None]  # [B R P]
+        return weights * (there[:, None] & call.visible(rows, column)), column
+
+    def _mass(self, call: AttentionCall) -> Float[Tensor, "B Q H 1"]:
+        """What attention sinks leave to the keys of each row."""
+        everything = torch.arange(call.query.shape[2], device=call.query.device)
+        parts = [call.rows(part[None]).sum(-1) for part in everything.split(_SINK_ROWS)]  # [B H part]
+        return torch.cat(parts, dim=-1).transpose(1, 2)[..., None]

@@ -1,0 +1,482 @@
+"""A vision-language model with VIF attached, in the manner of PEFT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vif_core.data.sample import Sample
+from vif_core.errors import UnsupportedModel, UsageError
+from vif_core.flow.blend import Blend
+from vif_core.flow.call import AttentionCall
+from vif_core.flow.op import intervene
+from vif_core.vif.checkpoint import write_vif
+from vif_core.vif.config import VIFConfig
+from vif_core.vif.generator import Canvas, Generator, canvas, swapped
+from vif_core.vif.gmm import Spotlights
+from vif_core.vif.losses import Latent, entropy, kl_divergence, volume
+from vif_core.vif.turns import NONE, Turns, grid_places, turns_of, turns_of_layouts
+from vif_core.vlm.batch import Batch
+from vif_core.vlm.discover import blocks_of
+from vif_core.vlm.grids import image_grids
+from vif_core.vlm.model import VLM
+
+Draw = Literal["prior-mean", "prior-draw", "posterior-mean", "posterior-draw"]
+"""Whose latent gives the map, and whether it is the mean or drawn."""
+
+MapsFrom = Literal["own", "swapped", "constant"]
+"""A turn's own spotlights; those of another sample; or the same for all, learned (controls)."""
+
+
+@dataclass(frozen=True)
+class PairReading:
+    """What one layer pair made of a pass's M turns.
+
+    lights, maps: of the latent in use.     prior_lights: of the prior's mean, where the posterior is in use.
+    target: flow of the extraction layer's response rows over the canvas, where it is asked for (the guide).
+    """
+
+    lights: Spotlights
+    maps: Float[Tensor, "M P"]
+    prior: Latent
+    posterior: Latent | None
+    canvas: Canvas
+    prior_maps: Float[Tensor, "M P"] | None = None
+    target: Float[Tensor, "M P"] | None = None
+
+
+@dataclass
+class Pass:
+    """One forward pass over sequences, from its prefill on: what the layers hand to one another."""
+
+    turns: Turns
+    draw: Draw
+    hidden: dict[int, Tensor] = field(default_factory=dict)
+    readings: dict[int, PairReading] = field(default_factory=dict)
+    blends: dict[int, Blend] = field(default_factory=dict)
+    noise: dict[int, Tensor] = field(default_factory=dict)
+    targets: dict[int, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class VIFOutput:
+    """What a pass of a VIFModel gives. Losses are scalars, 0 where they do not apply.
+
+    loss: equation 10 with the configuration's weights, and logits as the base model's.
+    kl: mean or sum as configured; kl_nats: a turn and pair, in nats.     guide: see `VIFModel.guide`.
+    """
+
+    loss: Tensor
+    cross_entropy: Tensor
+    kl: Tensor
+    volume: Tensor
+    entropy: Tensor
+    guide: Tensor
+    logits: Tensor
+    readings: tuple[PairReading, ...]
+
+
+class Injection:
+    """The intervention at one injection layer: its pass's blend, or nothing."""
+
+    def __init__(self, model: VIFModel, layer: int) -> None:
+        self.model, self.layer = model, layer
+
+    @property
+    def blend(self) -> Blend | None:
+        return self.model.current.blends.get(self.layer) if self.model.current else None
+
+    def before(self, call: AttentionCall) -> AttentionCall:
+        return call
+
+    def after(self, call: AttentionCall, output: Tensor) -> Tensor:
+        return self.blend.after(call, output) if self.blend else output
+
+    def rows(self, call: AttentionCall, rows: Tensor, flow: Tensor) -> Tensor:
+        return self.blend.rows(call, rows, flow) if self.blend else flow
+
+    def changes(self, call: AttentionCall) -> Tensor:
+        return self.blend.changes(call) if self.blend else torch.zeros(len(call.query), 1, dtype=torch.long)
+
+
+class Guide:
+    """At an extraction layer: reads the flow of each turn's response rows over visual tokens. Changes nothing."""
+
+    def __init__(self, model: VIFModel, layer: int) -> None:
+        self.model, self.layer = model, layer
+
+    def before(self, call: AttentionCall) -> AttentionCall:
+        return call
+
+    def after(self, call: AttentionCall, output: Tensor) -> Tensor:
+        current = self.model.current
+        if self.model.guiding and current is not None and current.turns.posterior is not None:
+            with torch.no_grad():
+                current.targets[self.layer] = response_flow(call, current.turns)
+        return output
+
+    def rows(self, call: AttentionCall, rows: Tensor, flow: Tensor) -> Tensor:
+        return flow
+
+    def changes(self, call: AttentionCall) -> Tensor:
+        return torch.zeros(len(call.query), 1, dtype=torch.long, device=call.query.device)
+
+
+def response_flow(call: AttentionCall, turns: Turns) -> Float[Tensor, "M V"]:
+    """Mean flow over visual tokens of the rows that produce each turn's response, renormalised over what it sees."""
+    assert turns.posterior is not None
+    told = turns.posterior.where(~_among(turns.posterior, turns.prior), NONE)  # [M Tq] the answer's positions
+    width = int((told != NONE).sum(1).max())
+    producing = told.sort(descending=True).values[:, :width] - 1  # rows that produce them; NONE - 1 where none
+    part = []
+    for b in range(len(turns.of)):  # one sample's rows at a time: samples hold different numbers of turns
+        own = turns.sample == b
+        if not own.any():
+            continue
+        rows = producing[own].clamp(min=0)  # [m R]
+        one = _sample(call, b)
+        flow = one.rows(rows.flatten()[None])[0].mean(0)  # [m*R K]
+        at = turns.visual[b].clamp(min=0)
+        flow = flow[:, at].unflatten(0, rows.shape)  # [m R V]
+        part.append((flow * (producing[own] >= 0)[..., None]).sum(1))
+    flow = torch.cat(part) * turns.seen
+    return flow / flow.sum(-1, keepdim=True).clamp(min=1e-12)
+
+
+class VIFModel(nn.Module):
+    """A model whose deep layers' text rows look where VIF's spotlights fall.
+
+    base: the model itself, changed in place by hooks.    generator: VIF's own parameters.    vlm: what wraps the base.
+    draw: whose latent gives the map in evaluation; training draws from the posterior where an answer is known.
+    posterior_share: share of turns in training whose map comes from the posterior, the others' from the prior.
+    maps_from: "own", or a control.      alpha: strength in use, the configuration's unless it is warmed up.
+    guiding: whether extraction layers' flow is read as the guide's target.
+    Under gradient checkpointing one pass at a time may await its backward.
+    """
+
+    def __init__(self, vlm: VLM, config: VIFConfig | None = None) -> None:
+        super().__init__()
+        if vlm.vif is not None:
+            raise UsageError(f"{vlm.name} has VIF already", next_step="Load the base model for another one")
+        blocks = blocks_of(vlm.model, vlm.layers)
+        self.vlm = vlm
+        self.base = vlm.model
+        self.config = (config or VIFConfig()).resolved(len(blocks), _width(vlm))
+        self.generator = Generator(self.config, _width(vlm)).to(vlm.device)
+        self.draw: Draw = "prior-mean" if self.config.inference == "mean" else "prior-draw"
+        self.posterior_share = 1.0
+        self.maps_from: MapsFrom = "own"
+        self.alpha: float = self.config.alpha
+        self.guiding = False
+        self.enabled = True
+        self.current: Pass | None = None
+        self.given: Turns | None = None
+        self.base.register_forward_pre_hook(self._begin, with_kwargs=True)
+        assert self.config.pairs is not None
+        for mid, deep in self.config.pairs:
+            blocks[mid].register_forward_hook(self._extracting(mid, deep))
+            if self.config.variant == "mid-feature":
+                blocks[deep].register_forward_pre_hook(self._mixing(mid), with_kwargs=True)
+        self._attach()
+        vlm.vif = self
+        self.generator.eval()
+
+    # -- passes
+
+    def forward(
+        self,
+        turns: Turns | None = None,
+        labels: Int[Tensor, "B T"] | None = None,
+        label_weights: Float[Tensor, "B T"] | None = None,
+        **inputs: Any,
+    ) -> VIFOutput:
+        """One pass and its losses. labels: -100 where there is none, not shifted. label_weights: of each label."""
+        out = self.base(**inputs, turns=turns)
+        readings = tuple(self.current.readings.values()) if self.current else ()
+        # DDP must see every parameter in every pass, in one of text alone too
+        zero = torch.stack([parameter.sum() for parameter in self.generator.parameters()]).sum() * 0.0
+        cross_entropy = zero + (answer_loss(out.logits, labels, label_weights) if labels is not None else 0.0)
+        kl, spread, mixture, guide = (zero + value for value in self._losses(readings))
+        config = self.config
+        sparse = config.entropy_weight * mixture + config.volume_weight * spread
+        weight_sp = 0.0 if config.variant == "no-sparsity" else config.lambda_sp
+        loss = cross_entropy + config.lambda_kl * kl + weight_sp * sparse
+        return VIFOutput(loss, cross_entropy, kl, spread, mixture, guide, out.logits, readings)
+
+    def generate(self, **inputs: Any) -> Tensor:
+        """As the base model's; the map comes from the prompt, and generated tokens keep it (`later`)."""
+        with self.giving(inputs.pop("turns", None)):
+            return self.base.generate(**inputs)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """VIF's configuration and weights, and what else was trained: a LoRA adapter, or the base where it may train.
+
+        A base whose parameters are all frozen is not written: its name is, and loading takes it from there.
+        """
+        folder = Path(folder)
+        write_vif(self, folder)
+        adapted = getattr(self.base, "_hf_peft_config_loaded", False)
+        if adapted or any(parameter.requires_grad for parameter in self.base.parameters()):
+            self.base.save_pretrained(folder)
+        if not adapted:
+            self.vlm.processor.save_pretrained(folder)
+
+    def facts(self) -> dict[str, Any]:
+        """What a run records of it."""
+        config = self.config
+        return {"pairs": [list(pair) for pair in config.pairs or ()], "alpha": config.alpha, "preset": config.preset,
+                "variant": config.variant}  # fmt: skip
+
+    def spotlights(self, sample: Sample, draws: int = 0) -> dict[tuple[int, int], dict[str, Spotlights]]:
+        """Centres, spreads and weights of one sample's spotlights, by layer pair and branch.
+
+        "prior", and where the sample has an answer "posterior". The latent's mean, [K]; with `draws` N, N draws [N, K].
+        """
+        answer = [self.vlm.response_ids(sample.answer)] if sample.answer else None
+        batch = self.vlm.encode([sample], answer)
+        with torch.inference_mode(), self.drawing("posterior-mean"):
+            self.base(**batch.inputs)
+        assert self.current is not None
+        assert self.config.pairs is not None
+        found: dict[tuple[int, int], dict[str, Spotlights]] = {}
+        for pair in self.config.pairs:
+            reading = self.current.readings[pair[1]]
+            found[pair] = {"prior": self._drawn(reading.prior, draws)}
+            if reading.posterior is not None:
+                found[pair]["posterior"] = self._drawn(reading.posterior, draws)
+        return found
+
+    def _drawn(self, latent: Latent, draws: int) -> Spotlights:
+        with torch.inference_mode():
+            if not draws:
+                return self.generator.slots(latent.mean[0])
+            return self.generator.slots(
+                latent.at(torch.randn(draws, *latent.mean.shape[1:], device=latent.mean.device))
+            )
+
+    @contextmanager
+    def disable_vif(self) -> Iterator[None]:
+        """Within the block the base model runs as it is."""
+        before, self.enabled, self.current = self.enabled, False, None
+        try:
+            yield
+        finally:
+            self.enabled = before
+
+    @contextmanager
+    def giving(self, turns: Turns | None) -> Iterator[None]:
+        """Within the block a prefill that is not told its turns has these."""
+        before, self.given = self.given, turns
+        try:
+            yield
+        finally:
+            self.given = before
+
+    @contextmanager
+    def drawing(self, draw: Draw) -> Iterator[None]:
+        """Within the block maps come from this latent."""
+        if draw not in get_args(Draw):
+            raise UsageError(f"draw {draw!r}", expected=", ".join(get_args(Draw)))
+        before, self.draw = self.draw, draw
+        try:
+            yield
+        finally:
+            self.draw = before
+
+    def told(self, batch: Batch) -> Batch:
+        """The batch with its turns among its inputs: the prompt's question, and a response where it has one."""
+        batch.inputs["turns"] = turns_of_layouts(batch.layouts, batch.length)  # type: ignore[assignment]
+        return batch
+
+    def _turns_of(self, inputs: dict[str, Any]) -> Turns:
+        """Turns of plain processor outputs: all text is question. Raises GridMismatch where the images are needed."""
+        vlm, ids = self.vlm, inputs["input_ids"].cpu()
+        mask = inputs.get("attention_mask")
+        kept = mask.bool().cpu() if mask is not None and mask.dim() == 2 else torch.ones_like(ids, dtype=torch.bool)
+        visual = (ids == vlm.image_token_id) & kept
+        outputs = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+        sizes = inputs["image_sizes"].tolist() if "image_sizes" in inputs else None
+        listed: Any = next(
+            (outputs[key] for key in ("image_grid_thw", "image_sizes", "pixel_values") if key in outputs), []
+        )
+        each = len(listed) // max(1, int(visual.any(1).sum()))  # images of a sequence that has any
+        places, first = [], 0
+        for row in visual.numpy():
+            count = each if row.any() else 0
+            own = [tuple(size) for size in sizes[first : first + count]] if sizes else [(1, 1)] * count
+            grids = image_grids(vlm.model.config, vlm.processor.image_processor, own, outputs, first, int(row.sum()))
+            places.append(grid_places(grids, int(row.sum())))
+            first += count
+        turn = np.where(kept.numpy(), 1, NONE)
+        return turns_of(turn, np.zeros_like(turn, dtype=bool), visual.numpy(), places)
+
+    def _begin(self, _base: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        turns = kwargs.pop("turns", None)
+        cache = kwargs.get("past_key_values")
+        if not self.enabled:
+            self.current = None
+        elif cache is None or cache.get_seq_length() == 0:  # a prefill; later steps go on with its maps
+            turns = turns if turns is not None else self.given
+            if turns is None and kwargs.get("input_ids") is not None:
+                turns = self._turns_of(kwargs)
+            self.current = None
+            if turns is not None and len(turns):
+                turns = turns.to(self.vlm.device)
+                self.current = Pass(turns, self._draw_of(turns))
+        return args, kwargs
+
+    def _draw_of(self, turns: Turns) -> Draw:
+        if not self.generator.training:
+            return self.draw
+        known = turns.posterior is not None and self.generator.posterior is not None
+        return "posterior-draw" if known else "prior-draw"
+
+    def _extracting(self, mid: int, deep: int):
+        def hook(_block: nn.Module, _args: Any, output: Any) -> None:
+            current = self.current
+            hidden = output[0] if isinstance(output, tuple) else output
+            if current is None or hidden.shape[1] != current.turns.of.shape[1]:
+                return  # a step of generation: the prefill's maps hold
+            if self.config.variant == "mid-feature":
+                current.hidden[mid] = hidden
+                return
+            reading = self._read(current, mid, hidden)
+            current.readings[deep] = reading
+            turns = current.turns
+            later = self.config.later == "turn"
+            current.blends[deep] = Blend(self.alpha, reading.canvas.keys, reading.maps, turns.of, later)
+
+        return hook
+
+    def _read(self, current: Pass, mid: int, hidden: Tensor) -> PairReading:
+        turns, draw = current.turns, current.draw
+        where = canvas(turns, self.config)
+        branches = self.generator(hidden, turns, where, posterior=draw.startswith("posterior"))
+        prior, posterior = branches.prior, branches.posterior
+        latent = prior if posterior is None or draw.startswith("prior") else posterior
+        if draw.endswith("draw"):
+            if mid not in current.noise:  # drawn once a pass, so that recomputation under checkpointing repeats it
+                current.noise[mid] = torch.randn_like(latent.mean)
+            z = latent.at(current.noise[mid])
+            if posterior is not None and self.posterior_share < 1:
+                own = torch.arange(len(z), device=z.device) % 100 < round(100 * self.posterior_share)
+                z = torch.where(own[:, None, None], z, prior.at(current.noise[mid]))
+        else:
+            z = latent.mean
+        lights = self._lights(z, turns)
+        prior_maps = None
+        if posterior is not None:
+            prior_maps = where.draw(self._lights(prior.mean, turns), self.config)
+        maps = where.draw(lights, self.config)
+        return PairReading(lights, maps, prior, posterior, where, prior_maps, current.targets.get(mid))
+
+    def _lights(self, z: Tensor, turns: Turns) -> Spotlights:
+        if self.maps_from == "constant":
+            return self.generator.slots(torch.zeros_like(z))
+        lights = self.generator.slots(z)
+        return swapped(lights, turns.sample) if self.maps_from == "swapped" else lights
+
+    def _mixing(self, mid: int):
+        def hook(_block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+            current = self.current
+            hidden = args[0] if args else kwargs["hidden_states"]
+            if current is None or mid not in current.hidden or hidden.shape[1] != current.turns.of.shape[1]:
+                return None
+            visual = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+            visual = visual.scatter(1, current.turns.visual.clamp(min=0), current.turns.visual >= 0)
+            mixed = (1 - self.alpha) * hidden + self.alpha * current.hidden[mid]
+            mixed = torch.where(visual[..., None], mixed, hidden)
+            return ((mixed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": mixed})
+
+        return hook
+
+    def _losses(self, readings: Sequence[PairReading]) -> tuple[Tensor | float, ...]:
+        """KL, volume, entropy and guide over a pass's pairs."""
+        if not readings:
+            return 0.0, 0.0, 0.0, 0.0
+        config = self.config
+        kls = [kl_divergence(r.posterior, r.prior) for r in readings if r.posterior is not None]
+        if config.kl_reduction == "sum":
+            kls = [kl.sum((-1, -2)) for kl in kls]
+        assert config.volume_of is not None
+        volumes = [volume(r.lights, config.volume_of).mean() for r in readings]
+        entropies = [entropy(r.maps if config.entropy_of == "map" else r.lights.weights).mean() for r in readings]
+        guides = [guide_loss(maps, r.target) for r in readings if r.target is not None
+                  for maps in (r.maps, r.prior_maps) if maps is not None]  # fmt: skip
+        of = slice(0, 1) if config.losses_of == "first-pair" else slice(None)
+        sums = [torch.stack([loss.mean() for loss in losses[of]]).mean() if losses else 0.0
+                for losses in (kls, volumes, entropies)]  # fmt: skip
+        return (*sums, torch.stack(guides).mean() if guides else 0.0)
+
+    # -- attaching
+
+    def _attach(self) -> None:
+        if self.config.variant == "mid-feature":
+            return
+        assert self.config.pairs is not None
+        wanted = {deep: Injection(self, deep) for _, deep in self.config.pairs}
+        session: dict[int, list[Any]] = {deep: [injection] for deep, injection in wanted.items()}
+        for mid, _ in self.config.pairs:
+            session.setdefault(mid, []).append(Guide(self, mid))
+        self._attached = intervene(self.vlm, session)
+        self._attached.__enter__()
+        blended = set(self.current.blends) if self.current else set()
+        if blended != set(wanted):
+            raise UnsupportedModel(
+                f"no map reached the injection layers {sorted(set(wanted) - blended)} of {self.vlm.name}",
+                expected="visual tokens that lie on a grid, and extraction layers that run before them",
+                next_step="Choose other layer pairs, or another model",
+            )
+        self.current = None
+
+
+def add_vif(vlm: VLM, config: VIFConfig | None = None) -> VIFModel:
+    """VIF on a loaded model, with fresh weights; the model is changed in place and `vlm.vif` is what is returned.
+
+    One pass proves that every injection layer's map arrives, under whichever attention the model uses. Raises
+    UsageError for layers the decoder lacks, UnsupportedModel where no map can be made or injected.
+    """
+    return VIFModel(vlm, config)
+
+
+def answer_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy of the labelled tokens (equation 8's first term), weighted where weights are given."""
+    told = labels[:, 1:] >= 0
+    scores, wanted = logits[:, :-1][told].float(), labels[:, 1:][told]
+    if not len(wanted):
+        return logits.sum() * 0.0
+    losses = F.cross_entropy(scores, wanted, reduction="none")
+    if weights is None:
+        return losses.mean()
+    own = weights[:, 1:][told]
+    return (losses * own).sum() / own.sum().clamp(min=1e-6)
+
+
+def guide_loss(maps: Float[Tensor, "M P"], target: Float[Tensor, "M P"]) -> Tensor:
+    """Cross-entropy in nats of the map against the sharpened flow of the layer whose features it was made from."""
+    sharp = target.square()
+    sharp = sharp / sharp.sum(-1, keepdim=True).clamp(min=1e-12)
+    return -(sharp * maps.clamp(min=1e-9).log()).sum(-1).mean()
+
+
+def _among(values: Int[Tensor, "M T"], others: Int[Tensor, "M S"]) -> Tensor:
+    return (values[:, :, None] == others[:, None]).any(-1)
+
+
+def _sample(call: AttentionCall, b: int) -> AttentionCall:
+    mask = call.mask if call.mask is None or len(call.mask) == 1 else call.mask[b : b + 1]
+    one = slice(b, b + 1)
+    return replace(call, query=call.query[one], key=call.key[one], value=call.value[one], mask=mask)
+
+
+def _width(vlm: VLM) -> int:
+    return vlm.model.get_decoder().config.hidden_size

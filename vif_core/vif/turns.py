@@ -1,0 +1,132 @@
+"""What belongs to which turn: one question, and its answer, of a sequence. Each turn has a map of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from vif_core.vlm.layout import ImageGrid, Layout
+
+NONE = -1
+"""Fills up a list of positions, and stands for no turn."""
+
+
+@dataclass(frozen=True)
+class Turns:
+    """M turns of a batch of B padded sequences of T positions.
+
+    sample:    the sequence that holds the turn.
+    prior:     positions of the text that the prior sees: the question and earlier text, never a response.
+    posterior: of the text that the posterior sees: the same and this turn's answer. None where no answer is known.
+    of:        the turn of each position, whose map its row takes; NONE for padding, visual tokens, text before them.
+    visual:    positions of the visual tokens.
+    points:    centre of each one's cell, (row, col) in [0, 1] of its image; NaN where it has none (newline tokens).
+    extent:    height and width of its image over the longer side, in (0, 1].
+    seen:      visual tokens that lie before the turn's rows.
+    """
+
+    sample: Int[Tensor, " M"]
+    prior: Int[Tensor, "M Tp"]
+    posterior: Int[Tensor, "M Tq"] | None
+    of: Int[Tensor, "B T"]
+    visual: Int[Tensor, "B V"]
+    points: Float[Tensor, "B V 2"]
+    extent: Float[Tensor, "B V 2"]
+    seen: Bool[Tensor, "M V"]
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def to(self, device: torch.device) -> Turns:
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
+
+
+def turns_of(
+    turn: np.ndarray, answer: np.ndarray, visual: np.ndarray, places: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> Turns:
+    """Turns of a batch.
+
+    turn:   [B, T] number of the turn of each text position within its sequence, from 1; 0 for text before the first
+            question that every turn reads (a system line); NONE for padding.
+    answer: [B, T] True at response tokens, what ends them included.      visual: [B, T] True at visual tokens.
+    places: each sequence's centres and extents of its visual tokens, [V, 2] each (`grid_places`).
+    A turn without an answer (the one to be generated) makes the whole batch one without posterior.
+    """
+    text = (turn >= 0) & ~visual
+    n_visual = max(1, int(visual.sum(1).max()))
+    at = _listed([np.flatnonzero(row) for row in visual], n_visual)
+    points, extent = (
+        np.full((len(turn), n_visual, 2), np.nan, np.float32),
+        np.ones((len(turn), n_visual, 2), np.float32),
+    )
+    of = np.full(turn.shape, NONE)
+    sample: list[int] = []
+    prior, posterior, seen = [], [], []
+    for b, (centres, sizes) in enumerate(places):
+        points[b, : len(centres)], extent[b, : len(sizes)] = centres, sizes
+        if not len(centres):
+            continue
+        first = at[b, 0]
+        for number in range(1, int(turn[b].max(initial=0)) + 1):
+            own = text[b] & (turn[b] == number)
+            asked = text[b] & (turn[b] <= number) & ~answer[b]
+            rows = np.flatnonzero(own & (np.arange(turn.shape[1]) > first))
+            if not len(rows):
+                continue
+            of[b, rows] = len(sample)
+            sample.append(b)
+            prior.append(np.flatnonzero(asked))
+            posterior.append(np.flatnonzero(asked | (own & answer[b])))
+            seen.append((at[b] >= 0) & (at[b] < rows[-1]))
+    answered = bool(sample) and all(len(q) > len(p) for p, q in zip(prior, posterior, strict=True))
+    return Turns(
+        torch.tensor(sample, dtype=torch.long),
+        torch.from_numpy(_listed(prior)),
+        torch.from_numpy(_listed(posterior)) if answered else None,
+        torch.from_numpy(of),
+        torch.from_numpy(at),
+        torch.from_numpy(points),
+        torch.from_numpy(extent),
+        torch.from_numpy(np.array(seen).reshape(len(sample), n_visual)),
+    )
+
+
+def turns_of_layouts(layouts: Sequence[Layout], length: int) -> Turns:
+    """Turns of left-padded samples of one question each, from where everything is in them."""
+    shape = len(layouts), length
+    turn, answer, visual = np.full(shape, NONE), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    for b, layout in enumerate(layouts):
+        pad = length - len(layout)
+        turn[b, pad:] = 1
+        answer[b, pad + layout.response_start :] = True
+        visual[b, pad + layout.visual] = True
+    return turns_of(turn, answer, visual, [grid_places(layout.grids, len(layout.visual)) for layout in layouts])
+
+
+def grid_places(grids: Sequence[ImageGrid], n_visual: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centre of each visual token's cell, (row, col) in [0, 1] of its image, and that image's extents: [V, 2] each.
+
+    Cells are patches: row i of n lies at (i + 0.5) / n. Centres are NaN for tokens outside the grids (newlines).
+    A tile's cells and a thumbnail's share the image's coordinates. The aspect is the grid's own.
+    """
+    centres, extent = np.full((n_visual, 2), np.nan), np.ones((n_visual, 2))
+    for grid in grids:
+        row, col = (np.arange(grid.rows) + 0.5) / grid.rows, (np.arange(grid.cols) + 0.5) / grid.cols
+        centres[grid.index] = np.stack(np.meshgrid(row, col, indexing="ij"), axis=-1)
+        extent[grid.index] = np.array([grid.rows, grid.cols]) / max(grid.rows, grid.cols)
+    return centres, extent
+
+
+def _listed(lists: Sequence[np.ndarray], length: int | None = None) -> np.ndarray:
+    """Position lists of different length as one array, filled up with NONE."""
+    length = max([1, *(len(own) for own in lists)]) if length is None else length
+    filled = np.full((len(lists), length), NONE, dtype=np.int64)
+    for row, own in zip(filled, lists, strict=True):
+        row[: len(own)] = own
+    return filled
