@@ -39,20 +39,20 @@ def page(
 
     summary: `summary_dict`.  failed: id and error of each failed sample.  figures: `figure` or `note` each, in order.
     """
-    template = Template(importlib.resources.files("vifscope").joinpath("page.html").read_text(encoding="utf-8"))
     title = " on ".join(filter(None, (summary["model"], summary["data"]))) or summary["run"]
-    errors = ([_text(sample_id), _text(error)] for sample_id, error in failed)
-    fields = ([_text(name), _text(value)] for name, value in _flat(manifest))
+    errors = ([text(sample_id), text(error)] for sample_id, error in failed)
+    fields = ([text(name), text(value)] for name, value in _flat(manifest))
     links = (f'<li><a href="{escape(file)}">{escape(file)}</a></li>' for file in summary["files"])
-    return template.substitute(
+    return fill(
+        "page.html",
         title=escape(title),
         sentence=escape(summary["sentence"]),
         numbers=_numbers(summary),
         figures="\n".join(figures),
         accuracy=_accuracy(summary),
         layers=_layers(summary["layers"]),
-        failed=f"<h2>Failed samples</h2>{_table(('sample', 'error'), errors, texts=2)}" if failed else "",
-        configuration=_table(("field", "value"), fields, texts=2),
+        failed=f"<h2>Failed samples</h2>{table(('sample', 'error'), errors, texts=2)}" if failed else "",
+        configuration=table(("field", "value"), fields, texts=2),
         files="".join(links),
     )
 
@@ -70,6 +70,37 @@ def figure(light: bytes, dark: bytes, caption: str, *, wide: bool) -> str:
 def note(text: str) -> str:
     """A line in the place of a figure that there is not."""
     return f'<p class="note">{escape(text)}</p>'
+
+
+def fill(template: str, **parts: str) -> str:
+    """A page of the package with its style and these parts, which are HTML. Raises KeyError for one that is missing."""
+    files = importlib.resources.files("vifscope")
+    html, style = (files.joinpath(name).read_text(encoding="utf-8") for name in (template, "page.css"))
+    return Template(html).substitute(style=style, **parts)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 0, full: bool = False) -> str:
+    """A table of ready cells; its first `texts` columns hold text."""
+    kinds = [' class="text"' if column < texts else "" for column in range(len(headings))]
+    head = "".join(f"<th{kind}>{escape(heading)}</th>" for heading, kind in zip(headings, kinds, strict=True))
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    kind = ' class="full"' if full else ""
+    return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def text(value: str) -> str:
+    """A cell of text, escaped."""
+    return f'<td class="text">{escape(value)}</td>'
+
+
+def number(value: float | None, form: str) -> str:
+    """A number in a format such as "{:.3f}"; a dash where it is undefined."""
+    return "–" if value is None else form.format(value)
+
+
+def bounds(low: float | None, high: float | None, form: str) -> str:
+    """An interval in small letters; nothing where it is undefined."""
+    return "" if low is None or high is None else f"<small>{form.format(low)} to {form.format(high)}</small>"
 
 
 def _numbers(summary: dict[str, Any]) -> str:
@@ -94,24 +125,24 @@ def _accuracy(summary: dict[str, Any]) -> str:
     indices = {"all": summary["attenuation_index"]} | summary["attenuation_index_by_kind"]
     rows = []
     for kind, accuracy in accuracies.items():
-        index = _number(indices[kind]["mean"], "{:.3f}"), _bounds(indices[kind]["low"], indices[kind]["high"], "{:.3f}")
-        rows.append([_text(kind), *_accuracy_cells(accuracy), *(f"<td>{cell}</td>" for cell in index)])
+        index = number(indices[kind]["mean"], "{:.3f}"), bounds(indices[kind]["low"], indices[kind]["high"], "{:.3f}")
+        rows.append([text(kind), *_accuracy_cells(accuracy), *(f"<td>{cell}</td>" for cell in index)])
     headings = ["n", "accuracy", _INTERVAL, "score"]
-    tables = [_table(["kind", *headings, "attenuation index", _INTERVAL], rows, texts=1)]
+    tables = [table(["kind", *headings, "attenuation index", _INTERVAL], rows, texts=1)]
     if sizes := summary["accuracy_by_size"]:
-        rows = [[_text(size), *_accuracy_cells(accuracy)] for size, accuracy in sizes.items()]
-        tables.append(_table(["target size", *headings], rows, texts=1))
+        rows = [[text(size), *_accuracy_cells(accuracy)] for size, accuracy in sizes.items()]
+        tables.append(table(["target size", *headings], rows, texts=1))
     return "".join(tables)
 
 
 def _accuracy_cells(accuracy: dict[str, Any]) -> list[str]:
     mean, low, high = (None if accuracy[key] is None else 100 * accuracy[key] for key in ("mean", "low", "high"))
     share = "" if mean is None else f' class="right" style="--share:{mean:.1f}%"'
-    bounds, score = _bounds(low, high, "{:.1f}"), _number(accuracy["score"], "{:.3f}")
+    small = bounds(low, high, "{:.1f}"), number(accuracy["score"], "{:.3f}")
     return [
         f"<td>{accuracy['n']}</td>",
-        f"<td{share}>{_number(mean, '{:.1f} %')}</td>",
-        *(f"<td>{cell}</td>" for cell in (bounds, score)),
+        f"<td{share}>{number(mean, '{:.1f} %')}</td>",
+        *(f"<td>{cell}</td>" for cell in small),
     ]
 
 
@@ -124,9 +155,9 @@ def _layers(layers: Sequence[dict[str, Any]]) -> str:
         for metric, (_, form) in COLUMNS.items():
             value, low, high = (layer[metric + end] for end in ("", "_low", "_high"))
             share = f' class="bar" style="--share:{100 * (value or 0):.1f}%"' if metric == "visual_ratio" else ""
-            cells.append(f"<td{share}>{_number(value, form)}<br>{_bounds(low, high, form)}</td>")
+            cells.append(f"<td{share}>{number(value, form)}<br>{bounds(low, high, form)}</td>")
         rows.append(cells)
-    return _table(["layer", *(heading for heading, _ in COLUMNS.values())], rows, full=True)
+    return table(["layer", *(heading for heading, _ in COLUMNS.values())], rows, full=True)
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -136,24 +167,3 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
     else:
         yield name, value if isinstance(value, str) else json.dumps(value)
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 0, full: bool = False) -> str:
-    """A table of ready cells; its first `texts` columns hold text."""
-    kinds = [' class="text"' if column < texts else "" for column in range(len(headings))]
-    head = "".join(f"<th{kind}>{escape(heading)}</th>" for heading, kind in zip(headings, kinds, strict=True))
-    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
-    kind = ' class="full"' if full else ""
-    return f'<div class="scroll"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _text(value: str) -> str:
-    return f'<td class="text">{escape(value)}</td>'
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else form.format(value)
-
-
-def _bounds(low: float | None, high: float | None, form: str) -> str:
-    return "" if low is None or high is None else f"<small>{form.format(low)} to {form.format(high)}</small>"

@@ -55,7 +55,7 @@ def analyze(
     vlm = load(model, device=device, dtype=dtype) if isinstance(model, str | Path) else model
     progress("loading", 1, 1)
     batch_size = batch_size or default_batch_size(vlm)
-    config = _configuration(vlm, source, reading, seed)
+    config = identity(vlm, source, seed) | asdict(reading)
     path = Path(out) if out is not None else Path("runs") / default_run_name(vlm.name, source.name, config)
     with RunWriter.open(path, config, _info(vlm, source, batch_size), overwrite=overwrite) as writer:
         try:
@@ -135,16 +135,22 @@ def _measure(vlm: VLM, samples: Sequence[Sample], reading: Reading) -> list[Samp
     return [record for sample in samples for record in _measure(vlm, [sample], reading)]
 
 
-def _configuration(vlm: VLM, source: Source, reading: Reading, seed: int) -> dict[str, Any]:
-    return {
+def identity(vlm: VLM, source: Source, seed: int) -> dict[str, Any]:
+    """What decides the numbers of any measurement: the model, with its VIF where it has one, and the data."""
+    config = {
         "model": vlm.name,
         "revision": vlm.revision,
         "dtype": str(vlm.model.dtype).removeprefix("torch."),
         "data": source.name,
         "data_fingerprint": source.fingerprint,
         "seed": seed,
-        **asdict(reading),
     }
+    return config if vlm.vif is None else config | {"vif": _vif(vlm)}
+
+
+def _vif(vlm: VLM) -> dict[str, Any] | None:
+    """Facts of the model's VIF; None without one, and where it is disabled."""
+    return vlm.vif.facts() if vlm.vif is not None and vlm.vif.enabled else None
 
 
 def _info(vlm: VLM, source: Source, batch_size: int) -> dict[str, Any]:
@@ -155,6 +161,7 @@ def _info(vlm: VLM, source: Source, batch_size: int) -> dict[str, Any]:
             "family": vlm.family,
             "layers": vlm.num_layers,
             "heads": vlm.num_heads,
+            "vif": _vif(vlm),
         },
         "dataset": {"name": source.name, "samples": len(source), "skipped": getattr(source, "skipped", "")},
         "device": str(vlm.device),

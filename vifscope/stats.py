@@ -1,13 +1,17 @@
-"""How certain a mean is."""
+"""How certain a mean is, and a difference between pairs."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest, wilcoxon
 
 CHUNK = 4_000_000
 """Draws held at a time (32 MB)."""
+
+ROUNDING = 1e-5
+"""Two values that differ by less than this share of the larger are equal: batches alone change the last digits."""
 
 
 class Interval(NamedTuple):
@@ -31,30 +35,214 @@ def bootstrap_mean(values: np.ndarray, units: np.ndarray | None = None, n_boot: 
     """
     values = np.asarray(values, dtype=np.float64)
     shape = values.shape[1:]
-    values = values.reshape(len(values), int(np.prod(shape)))
-    if units is None:
-        units = np.arange(len(values))
-    _, unit = np.unique(units, return_inverse=True)
-    n_units = int(unit.max(initial=-1)) + 1
-    totals, counts = np.zeros((2, n_units, values.shape[1]))  # a unit's sum and number of defined values
-    np.add.at(totals, unit, np.nan_to_num(values))
-    np.add.at(counts, unit, ~np.isnan(values))
-    rng = np.random.default_rng(seed)
-    means = np.empty((n_boot, values.shape[1]))
+    mean, means = _resampled(values.reshape(len(values), int(np.prod(shape))), units, n_boot, seed)
+    low, high = _percentiles(means, (2.5, 97.5))
+    return Interval(*(array.reshape(shape) for array in (mean, low, high)))
+
+
+class PairedDifference(NamedTuple):
+    """What changes from the first of each pair to the second; arrays of one shape.
+
+    n:          pairs in which both values are defined.     first, second: their means.
+    difference: second - first.                             percent: that over the size of the first mean.
+    p:          of the Wilcoxon signed-rank test, two-sided; NaN without pairs.
+    """
+
+    n: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+    difference: Interval
+    percent: Interval
+    p: np.ndarray
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, units: np.ndarray | None = None, n_boot: int = 2000, seed: int = 0
+) -> PairedDifference:
+    """Mean difference of pairs with 95 % bootstrap intervals and a paired test; the unit of both is the image.
+
+    first, second: [N, ...], a value a sample; a pair counts where neither is NaN.      units: as in `bootstrap_mean`.
+    The percentage is NaN where the first mean is 0. Wilcoxon, Individual Comparisons by Ranking Methods (1945).
+
+    >>> change = paired_difference(np.array([1.0, 3.0]), np.array([2.0, 4.0]))
+    >>> change.difference.mean.item(), change.percent.mean.item()
+    (1.0, 50.0)
+    """
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    shape = first.shape[1:]
+    undefined = np.isnan(first) | np.isnan(second)
+    change = np.where(np.isclose(first, second, rtol=ROUNDING, atol=0), 0.0, second - first)
+    columns = [
+        np.where(undefined, np.nan, array).reshape(len(first), int(np.prod(shape))) for array in (first, second, change)
+    ]
+    mean, means = _resampled(np.concatenate(columns, axis=1), units, n_boot, seed)
+    first_mean, second_mean, change_mean = np.split(mean, 3)
+    firsts, _, changes = np.split(means, 3, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        percent, percents = (
+            np.where(base == 0, np.nan, 100 * part / np.abs(base))
+            for part, base in ((change_mean, first_mean), (changes, firsts))
+        )
+    return PairedDifference(
+        (~undefined).sum(0),
+        first_mean.reshape(shape),
+        second_mean.reshape(shape),
+        Interval(*(array.reshape(shape) for array in (change_mean, *_percentiles(changes, (2.5, 97.5))))),
+        Interval(*(array.reshape(shape) for array in (percent, *_percentiles(percents, (2.5, 97.5))))),
+        np.array([_signed_rank(column) for column in _unit_means(columns[2], units).T]).reshape(shape),
+    )
+
+
+class SeedsDifference(NamedTuple):
+    """What changes from one training to another that shares its seeds; each with its interval, of one shape.
+
+    difference: second - first, of each sample and seed.     percent: that over the size of the first mean.
+    """
+
+    first: Interval
+    second: Interval
+    difference: Interval
+    percent: Interval
+
+
+def bootstrap_seeds(values: np.ndarray, units: np.ndarray | None = None, n_boot: int = 2000, seed: int = 0) -> Interval:
+    """Mean over seeds and samples with its 95 % two-level bootstrap interval: seeds are drawn, and images within them.
+
+    values: [S, N, ...], a value a seed and sample; NaN where undefined.      units: as in `bootstrap_mean`.
+    One draw of images serves all the seeds of a replicate, since all of them were measured on the same images: drawn
+    anew for each seed, an image would count as several. Seeds that agree (or one alone) thus give `bootstrap_mean`.
+    S seeds are drawn from S, so that their share of the variance comes out too small by a factor of (S - 1) / S.
+    Owen, The Pigeonhole Bootstrap (2007).
+
+    >>> bootstrap_seeds(np.array([[1.0, 1.0], [3.0, 3.0]])).low.item()
+    1.0
+    """
+    values = np.asarray(values, dtype=np.float64)
+    n_seeds, n_samples, *shape = values.shape
+    columns = values.reshape(n_seeds, n_samples, int(np.prod(shape)))
+    return _interval(*_resampled_seeds(columns, units, n_boot, seed), tuple(shape))
+
+
+def seeds_difference(
+    first: np.ndarray, second: np.ndarray, units: np.ndarray | None = None, n_boot: int = 2000, seed: int = 0
+) -> SeedsDifference:
+    """Mean difference of pairs, matched by seed and sample, with two-level intervals as in `bootstrap_seeds`.
+
+    first, second: [S, N, ...]; a pair counts where neither is NaN. The percentage is NaN where the first mean is 0.
+
+    >>> seeds_difference(np.full((2, 3), 4.0), np.full((2, 3), 3.0)).percent.high.item()
+    -25.0
+    """
+    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    n_seeds, n_samples, *shape = first.shape
+    undefined = np.isnan(first) | np.isnan(second)
+    columns = [
+        np.where(undefined, np.nan, array).reshape(n_seeds, n_samples, int(np.prod(shape)))
+        for array in (first, second, second - first)
+    ]
+    mean, means = _resampled_seeds(np.concatenate(columns, axis=2), units, n_boot, seed)
+    parts: list[tuple[np.ndarray, ...]] = list(zip(np.split(mean, 3), np.split(means, 3, axis=1), strict=True))
+    base, change = parts[0], parts[2]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        parts.append(
+            tuple(np.where(of == 0, np.nan, 100 * by / np.abs(of)) for of, by in zip(base, change, strict=True))
+        )
+    return SeedsDifference(*(_interval(mean, means, tuple(shape)) for mean, means in parts))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p values [N] of one family, corrected for their number by Holm's step-down (1979). NaN stays and counts for none.
+
+    >>> holm(np.array([0.01, np.nan, 0.04, 0.03])).tolist()
+    [0.03, nan, 0.06, 0.06]
+    """
+    p = np.asarray(p, dtype=np.float64)
+    order = np.argsort(p)[: int((~np.isnan(p)).sum())]  # NaN sorts last
+    corrected = np.full(p.shape, np.nan)
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)))
+    return corrected
+
+
+class McNemar(NamedTuple):
+    """Pairs of which only one is right, and the exact two-sided p value that both sides are equally likely."""
+
+    first_only: int
+    second_only: int
+    p: float
+
+
+def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
+    """The exact test of McNemar (1947) on pairs of right or wrong, [N] each; p is 1 where no pair differs.
+
+    >>> mcnemar(np.array([True] * 6 + [False]), np.array([False] * 6 + [True]))
+    McNemar(first_only=6, second_only=1, p=0.125)
+    """
+    first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    lost, gained = int((first & ~second).sum()), int((second & ~first).sum())
+    return McNemar(lost, gained, float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0)
+
+
+def _signed_rank(changes: np.ndarray) -> float:
+    # Ranks rather than permutations of the mean: a few samples with a huge lift do not decide alone, and p can fall
+    # below one over the number of permutations, which Holm's factor over 32 layers would lift above any level.
+    changes = changes[~np.isnan(changes)]
+    if not changes.any():
+        return 1.0 if changes.size else float("nan")
+    return float(wilcoxon(changes).pvalue)
+
+
+def _resampled(values: np.ndarray, units: np.ndarray | None, n_boot: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each column of [N, C], and its means in the replicates, [n_boot, C]; NaN where nothing is defined."""
+    return _resampled_seeds(values[None], units, n_boot, seed)
+
+
+def _resampled_seeds(
+    values: np.ndarray, units: np.ndarray | None, n_boot: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean of each column of [S, N, C], and its means in the replicates, [n_boot, C]; NaN where nothing is defined."""
+    n_seeds, n_samples, n_columns = values.shape
+    totals, counts = _unit_sums(
+        values.transpose(1, 0, 2).reshape(n_samples, n_seeds * n_columns), units
+    )  # [units, S * C]
+    n_units = len(totals)
+    rng, of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1])
+    seeds = np.array([_times_drawn(of_seeds, n_seeds) for _ in range(n_boot)], dtype=np.float64)  # [n_boot, S]
+    means = np.empty((n_boot, n_columns))
     with np.errstate(invalid="ignore"):
         step = max(1, CHUNK // max(1, n_units))
         for start in range(0, n_boot, step):
             size = min(step, n_boot - start)
             drawn = np.array([_times_drawn(rng, n_units) for _ in range(size)], dtype=np.float64)
-            means[start : start + size] = (drawn @ totals) / (drawn @ counts)
-        mean = totals.sum(0) / counts.sum(0)
-    low, high = _percentiles(means, (2.5, 97.5))
-    return Interval(*(array.reshape(shape) for array in (mean, low, high)))
+            sums, numbers = (
+                np.einsum("bs,bsc->bc", seeds[start : start + size], (drawn @ of).reshape(size, n_seeds, n_columns))
+                for of in (totals, counts)
+            )
+            means[start : start + size] = sums / numbers
+        whole, known = (of.sum(0).reshape(n_seeds, n_columns).sum(0) for of in (totals, counts))
+        return whole / known, means
+
+
+def _unit_sums(values: np.ndarray, units: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of the defined values of each unit, [units, C] each."""
+    _, unit = np.unique(np.arange(len(values)) if units is None else units, return_inverse=True)
+    totals, counts = np.zeros((2, int(unit.max(initial=-1)) + 1, values.shape[1]))
+    np.add.at(totals, unit, np.nan_to_num(values))
+    np.add.at(counts, unit, ~np.isnan(values))
+    return totals, counts
+
+
+def _unit_means(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
+    totals, counts = _unit_sums(values, units)
+    return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
 
 def _times_drawn(rng: np.random.Generator, n_units: int) -> np.ndarray:
     """How often each unit is drawn when as many are drawn, with replacement, as there are."""
     return np.bincount(rng.integers(max(1, n_units), size=n_units), minlength=n_units)
+
+
+def _interval(mean: np.ndarray, means: np.ndarray, shape: tuple[int, ...]) -> Interval:
+    return Interval(*(array.reshape(shape) for array in (mean, *_percentiles(means, (2.5, 97.5)))))
 
 
 def _percentiles(means: np.ndarray, percentages: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -30,15 +30,15 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
     """
     frame = summary_frame(run, map_kind) if frame is None else frame
     samples = measured_samples(run)
-    kinds, sizes = _groups(samples, "kind"), _groups(samples, "size")
+    kinds, sizes = groups(samples, "kind"), groups(samples, "size")
     configuration = run.manifest.get("configuration", {})
     ratio = _ratio_by_sample(run, samples, map_kind)
     units = image_units(samples)
     summary: dict[str, Any] = {
         "run": str(run.path),
         "status": run.manifest.get("status"),
-        "model": _name(run.manifest.get("model") or configuration.get("model")),
-        "data": _name(run.manifest.get("dataset") or configuration.get("data")),
+        "model": shown_name(run.manifest.get("model") or configuration.get("model")),
+        "data": shown_name(run.manifest.get("dataset") or configuration.get("data")),
         "map": map_kind,
         "n": len(samples),
         "failed": int(run.samples()["error"].notna().sum()),
@@ -50,7 +50,7 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
         "layers": wide(frame, frame["metric"].unique().tolist()).to_dict("records"),
         "files": written_files(run),
     }
-    summary = _plain(summary)
+    summary = plain_numbers(summary)
     return summary | {"sentence": summary_sentence(summary)}
 
 
@@ -64,8 +64,8 @@ def summary_sentence(summary: dict[str, Any]) -> str:
     model, data = summary["model"] or "the model", f" of {summary['data']}" if summary["data"] else ""
     words = [_ratio_words(summary), *_focus_words(summary["layers"]), _accuracy_words(summary["accuracy"])]
     if summary["failed"]:
-        words.append(f"Left out: {_count(summary['failed'], 'sample')} that failed.")
-    return f"{model} on {_count(summary['n'], 'sample')}{data}: {' '.join(words)}"
+        words.append(f"Left out: {count(summary['failed'], 'sample')} that failed.")
+    return f"{model} on {count(summary['n'], 'sample')}{data}: {' '.join(words)}"
 
 
 def _ratio_words(summary: dict[str, Any]) -> str:
@@ -100,7 +100,7 @@ def _focus_words(layers: Sequence[dict[str, Any]]) -> list[str]:
 def _accuracy_words(accuracy: dict[str, Any]) -> str:
     if accuracy["mean"] is None:
         return "Accuracy is unknown: no sample has an answer."
-    return f"Accuracy {interval(accuracy, percent=True)} on {_count(accuracy['n'], 'sample')} with an answer."
+    return f"Accuracy {interval(accuracy, percent=True)} on {count(accuracy['n'], 'sample')} with an answer."
 
 
 def interval(value: dict[str, Any], *, percent: bool = False) -> str:
@@ -128,7 +128,7 @@ def short(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
@@ -137,7 +137,7 @@ def _places(layers: Sequence[dict[str, Any]]) -> str:
     return f"layer {first}" if first == last else f"layers {first} to {last}"
 
 
-def _groups(samples: Sequence[dict[str, Any]], column: str) -> dict[str, list[int]]:
+def groups(samples: Sequence[dict[str, Any]], column: str) -> dict[str, list[int]]:
     """Places of the samples of each kind or size, unnamed ones left out; sizes from tiny to large, names sorted."""
     names = {sample[column] for sample in samples if sample[column]}
     ordered = sorted(names, key=lambda name: (_SIZES.index(name) if name in _SIZES else len(_SIZES), name))
@@ -180,19 +180,19 @@ def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed:
     return {"mean": index(np.ones(n_units)), "low": float(low), "high": float(high)}
 
 
-def _name(value: Any) -> str | None:
+def shown_name(value: Any) -> str | None:
     """Name of a model or a data set in the manifest: a text, or a dict with its id or name; of a path, its end."""
     if isinstance(value, dict):
         value = value.get("id") or value.get("name")
     return None if value is None else Path(value).name if Path(value).is_absolute() else str(value)
 
 
-def _plain(value: Any) -> Any:
+def plain_numbers(value: Any) -> Any:
     """`value` with plain numbers, and None for NaN."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain_numbers(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_plain(inner) for inner in value]
+        return [plain_numbers(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value

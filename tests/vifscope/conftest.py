@@ -19,6 +19,7 @@ PATCH_PX = 8
 SIDE_PX = GRID * PATCH_PX
 KINDS = ("attribute", "count", "relation", "where")
 SIZES = ("tiny", "small", "large")
+ALPHA = 0.5  # of a blended map
 COLOURS = {"red": "#c0392b", "green": "#2e8b57", "blue": "#2c6fbb", "yellow": "#d4ac0d"}
 
 
@@ -34,15 +35,20 @@ def ratio(layers: int) -> np.ndarray:
     return 0.15 + 0.7 * np.exp(-((depth - 0.25) ** 2) / 0.06)
 
 
-def flow_maps(rng: np.random.Generator, box: tuple, layers: int, rows: int, tokens: int) -> np.ndarray:
-    """Unnormalised flow [L, R, V] of one sample: a spot on the target over a rough floor."""
+def target_spot(box: tuple, tokens: int) -> np.ndarray:
+    """One Gaussian on the target, over the visual tokens: [V], sums to 1."""
     side = int(tokens**0.5)
     centres = (np.arange(side) + 0.5) * SIDE_PX / side
     y, x = np.meshgrid(centres, centres, indexing="ij")
     spot = np.exp(-((x - (box[0] + box[2]) / 2) ** 2 + (y - (box[1] + box[3]) / 2) ** 2) / 72).reshape(-1)[:tokens]
+    return spot / spot.sum()
+
+
+def flow_maps(rng: np.random.Generator, box: tuple, layers: int, rows: int, tokens: int) -> np.ndarray:
+    """Unnormalised flow [L, R, V] of one sample: a spot on the target over a rough floor."""
     floor = rng.lognormal(0, 0.9, (layers, rows, tokens))
     share = focus(layers)[:, None, None]
-    flow = share * spot / spot.sum() + (1 - share) * floor / floor.sum(-1, keepdims=True)
+    flow = share * target_spot(box, tokens) + (1 - share) * floor / floor.sum(-1, keepdims=True)
     level = np.clip(ratio(layers)[:, None] + rng.normal(0, 0.03, (layers, rows)), 0.02, 0.98)
     return (flow * level[..., None]).astype(np.float32)
 
@@ -86,9 +92,16 @@ def picture(rng: np.random.Generator, box: tuple, colour: str) -> Image.Image:
 
 
 def sample_record(
-    index: int, *, layers: int = 16, boxes: bool = True, answers: bool = True, grid: bool = True, question: str = ""
+    index: int,
+    *,
+    layers: int = 16,
+    boxes: bool = True,
+    answers: bool = True,
+    grid: bool = True,
+    question: str = "",
+    injected: tuple[int, ...] = (),
 ) -> SampleRecord:
-    """Sample `index` of the synthetic source, measured."""
+    """Sample `index` of the synthetic source, measured; a map of one spot on the target blended into some layers."""
     rng = np.random.default_rng(index)
     tokens = GRID * GRID if grid else 64
     x, y = (int(v) for v in rng.integers(6, SIDE_PX - 22, 2))
@@ -103,7 +116,8 @@ def sample_record(
     cover = cover.clip(0)  # [side, (x, y)]
     weights = (cover[:, 1][:, None] * cover[:, 0][None]).reshape(-1) / PATCH_PX**2 if boxes and grid else None
     flow = flow_maps(rng, box, layers, rows, tokens)
-    right = bool(rng.random() < 0.85)
+    flow[list(injected)] = (1 - ALPHA) * flow[list(injected)] + ALPHA * target_spot(box, tokens)
+    right = bool(rng.random() < (0.95 if injected else 0.85))
     encoded = io.BytesIO()
     picture(rng, box, colour).save(encoded, "PNG")
     sample = {
@@ -141,8 +155,8 @@ def failed_record(index: int) -> SampleRecord:
     return SampleRecord({key: record.sample[key] for key in kept} | {"error": error})
 
 
-def write_run(path: Path, records: list[SampleRecord], **config: Any) -> RunStore:
-    writer = RunWriter.open(path, {"model": "mini-llava", "data": "specks-test", "seed": 0} | config, {})
+def write_run(path: Path, records: list[SampleRecord], info: dict[str, Any] | None = None, **config: Any) -> RunStore:
+    writer = RunWriter.open(path, {"model": "mini-llava", "data": "specks-test", "seed": 0} | config, info or {})
     writer.write(records)
     writer.finish("complete", {"samples": len(records)})
     return RunStore.open(path)
@@ -157,11 +171,27 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunStore:
 
 @pytest.fixture(scope="session")
 def records_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunStore]:
-    """Write n samples after `change(records)`: records_run(2, change=..., layers=32, boxes=False, grid=False)."""
+    """Write n samples after `change(records)`: records_run(2, change=..., layers=32, boxes=False, grid=False).
 
-    def build(n: int, *, change: Callable[[list[SampleRecord]], list[SampleRecord]] = list, **options: Any) -> RunStore:
-        records = change([sample_record(i, **options) for i in range(n)])
-        return write_run(tmp_path_factory.mktemp("runs") / "other", records)
+    first: index of the first sample.   model: its id in the manifest.   pairs: (extraction, injection) of its VIF.
+    config: further fields of the configuration.
+    """
+
+    def build(
+        n: int,
+        *,
+        change: Callable[[list[SampleRecord]], list[SampleRecord]] = list,
+        first: int = 0,
+        model: str = "",
+        pairs: tuple[tuple[int, int], ...] = (),
+        config: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> RunStore:
+        injected = tuple(injection for _, injection in pairs)
+        records = change([sample_record(i, injected=injected, **options) for i in range(first, first + n)])
+        vif = {"pairs": [list(pair) for pair in pairs], "alpha": ALPHA, "preset": "paper"} if pairs else None
+        info = {"model": {"id": model, "vif": vif}} if model else None
+        return write_run(tmp_path_factory.mktemp("runs") / "other", records, info, **(config or {}))
 
     return build
 

@@ -35,6 +35,20 @@ def majority_answers(samples: Sequence[Sample]) -> Callable[[Sample], str]:
     return lambda sample: common.get(template(sample.question), common.get(sample.kind, ""))
 
 
+def majority_elsewhere(samples: Sequence[Sample], units: Sequence[str], folds: int = 10) -> list[str]:
+    """`majority_answers` of each sample, learned from the samples of other images: those outside its fold of ten.
+
+    units: the image of each sample. A sample alone in all folds gets "".
+    """
+    fold = {unit: place % folds for place, unit in enumerate(sorted(set(units)))}
+    of = [fold[unit] for unit in units]
+    rules = {
+        held: majority_answers([sample for sample, at in zip(samples, of, strict=True) if at != held])
+        for held in set(of)
+    }
+    return [rules[at](sample) for sample, at in zip(samples, of, strict=True)]
+
+
 def blank(sample: Sample) -> Sample:
     """The sample with every image replaced by an even grey of its size."""
     grey = tuple(Image.new("RGB", image.size, (127, 127, 127)) for image in sample.open_images())

@@ -17,14 +17,18 @@ from vif_core.data.specks import Specks
 from vif_core.data.specks.questions import KINDS
 from vif_core.data.specks.words import SIZES
 from vif_core.load import load
-from vif_core.train.recipe import Recipe, read_recipe
+from vif_core.train.recipe import Recipe, read_stages
 from vif_core.vlm.model import VLM
-from vifscope import api
+from vifscope import pipeline
 from vifscope.evidence.answers import answer_all
 from vifscope.evidence.blind import accuracy_by_kind, blank, majority_answers, without_image
 from vifscope.evidence.knockout import box_knockout
+from vifscope.evidence.markdown import number, share, table
 from vifscope.figures.theme import LIGHT, TEXT_IN, style
+from vifscope.measure import Reading
+from vifscope.runs import RunStore
 from vifscope.scoring.answers import score_response
+from vifscope.summary import summary_dict
 from vifscope.versions import versions
 
 N_TEST, N_HELD_OUT, N_MAJORITY, N_KNOCKOUT, N_ANALYSIS = 2100, 1050, 7000, 420, 500
@@ -37,14 +41,14 @@ def write_card(training: Path, recipe_name: str = "mini-llava", blind: Path | No
     blind: folder of the training on text alone; its column stays empty without it.
     Returns the path of README.md. Raises VifError where the folder holds no trained model.
     """
-    recipe = read_recipe(recipe_name)
+    recipe = read_stages(recipe_name)
     folder = training / recipe.model
     vlm = load(folder)
-    learning = _learning(training / "learning.jsonl")
+    learning = learning_lines(training / "learning.jsonl")
     figures = measure_card(vlm, load(blind) if blind else None, training)
     figures["training"] = {
-        "minutes": {stage: round(seconds / 60, 1) for stage, seconds in _seconds(learning).items()},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, no GPU",
+        "minutes": {stage: round(spent / 60, 1) for stage, spent in seconds(learning).items()},
+        "machine": machine(),
         "versions": versions(),
     }
     (folder / "card.json").write_text(json.dumps(figures, indent=1) + "\n")
@@ -70,13 +74,13 @@ def measure_card(vlm: VLM, blind: VLM | None, work: Path) -> dict[str, Any]:
     if blind:
         accuracy["text alone"] = accuracy_by_kind(test, answer_all(blind, [without_image(s) for s in test]))
     one_box = [sample for sample in short if sample.kind in LOOKS and sample.boxes][:N_KNOCKOUT]
-    run = api.analyze(vlm, Specks("test"), N_ANALYSIS, work / "card-run", overwrite=True, figures=False)
+    run = RunStore.open(pipeline.analyze(vlm, Specks("test"), N_ANALYSIS, work / "card-run", Reading(), overwrite=True))
     cut = box_knockout(vlm, one_box)
     return {
         "accuracy": accuracy,
         "by_size": _by_size(test, responses),
         "knockout": {"n": len(cut), **{name: float(cut[name].mean()) for name in ("clean", "target", "distractor")}},
-        "attention": {key: value for key, value in run.summary_dict().items() if key not in ("run", "files")},
+        "attention": {key: value for key, value in summary_dict(run).items() if key not in ("run", "files")},
     }
 
 
@@ -87,7 +91,7 @@ def learning_figure(learning: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(TEXT_IN, 3.0), layout="constrained")
         axes = figure.subplots()
         start = 0
-        for number, (stage, part) in enumerate(learning.dropna(subset=asked, how="all").groupby("stage", sort=False)):
+        for place, (stage, part) in enumerate(learning.dropna(subset=asked, how="all").groupby("stage", sort=False)):
             steps = start + part["step"]
             for i, kind in enumerate(KINDS):
                 column = f"token_accuracy_{kind}"
@@ -96,7 +100,7 @@ def learning_figure(learning: pd.DataFrame) -> Figure:
             axes.axvline(start, color=LIGHT.muted, lw=0.6)
             axes.text(
                 start,
-                1.02 + 0.07 * (number % 2),
+                1.02 + 0.07 * (place % 2),
                 f" {stage}",
                 fontsize=7,
                 color=LIGHT.muted,
@@ -113,22 +117,22 @@ def card_text(recipe: Recipe, figures: dict[str, Any]) -> str:
     accuracy, cut, attention = figures["accuracy"], figures["knockout"], figures["attention"]
     columns = list(accuracy)
     kinds = ["overall", *KINDS]
-    by_kind = _table(["kind", *columns], [[kind, *(_share(accuracy[c].get(kind)) for c in columns)] for kind in kinds])
-    by_size = _table(
+    by_kind = table(["kind", *columns], [[kind, *(share(accuracy[c].get(kind)) for c in columns)] for kind in kinds])
+    by_size = table(
         ["kind", *SIZES],
-        [[kind, *(_share(sizes.get(size)) for size in SIZES)] for kind, sizes in figures["by_size"].items()],
+        [[kind, *(share(sizes.get(size)) for size in SIZES)] for kind, sizes in figures["by_size"].items()],
     )
     minutes = figures["training"]["minutes"]
-    stages = _table(
+    stages = table(
         ["stage", "learns", "steps", "rows a step", "learning rate", "minutes"],
         [[s.name, ", ".join(s.train), s.steps, s.rows, f"{s.lr:g}", minutes.get(s.name, "")] for s in recipe.stages],
     )
-    layers = _table(
+    layers = table(
         ["layer", "visual ratio", "ratio lift", "relative entropy", "box lift"],
         [
             [
                 row["layer"],
-                *(_number(row[name]) for name in ("visual_ratio", "ratio_lift", "relative_entropy", "box_lift")),
+                *(number(row[name]) for name in ("visual_ratio", "ratio_lift", "relative_entropy", "box_lift")),
             ]
             for row in attention["layers"]
         ],
@@ -155,9 +159,9 @@ By the size of the target (the smallest one of several), test split:
 
 ## It answers because it looks
 
-{cut["n"]} test questions about one box ({", ".join(LOOKS)}): right {_share(cut["clean"])} as they are,
-{_share(cut["target"])} when no text row may see the patches of the target box at any layer, and
-{_share(cut["distractor"])} when the same is done to an equal box elsewhere.
+{cut["n"]} test questions about one box ({", ".join(LOOKS)}): right {share(cut["clean"])} as they are,
+{share(cut["target"])} when no text row may see the patches of the target box at any layer, and
+{share(cut["distractor"])} when the same is done to an equal box elsewhere.
 
 ## Attention
 
@@ -194,35 +198,28 @@ def _by_size(samples: Sequence[Sample], responses: Sequence[str]) -> dict[str, d
     )
     frame = pd.concat([frame.assign(kind="overall"), frame])
     return {
-        str(kind): {str(size): float(share) for size, share in part.groupby("size")["right"].mean().items()}
+        str(kind): {str(size): float(right) for size, right in part.groupby("size")["right"].mean().items()}
         for kind, part in frame.groupby("kind", sort=False)
     }
 
 
-def _learning(path: Path) -> pd.DataFrame:
-    """Log lines by stage and step; of a step that was run again after an interruption, the last one."""
+def learning_lines(path: Path, by: str = "stage") -> pd.DataFrame:
+    """Log lines by stage (or phase) and step; of a step that was run again after an interruption, the last one."""
     lines = pd.DataFrame(json.loads(line) for line in path.read_text().splitlines())
-    return lines.groupby(["stage", "step"], sort=False).last().reset_index()
+    return lines.groupby([by, "step"], sort=False).last().reset_index()
 
 
-def _seconds(learning: pd.DataFrame) -> dict[str, float]:
+def seconds(learning: pd.DataFrame, by: str = "stage") -> dict[str, float]:
     """Wall time of each stage, from its log lines; the steps before the first one are taken to last as the others."""
-    seconds = {}
-    for stage, part in learning.groupby("stage", sort=False):
+    found = {}
+    for stage, part in learning.groupby(by, sort=False):
         part = part.sort_values("step")
         first, last = part.iloc[0], part.iloc[-1]
-        seconds[str(stage)] = float(last["time"] - first["time"]) * last["step"] / (last["step"] - first["step"])
-    return seconds
+        if last["step"] > first["step"]:
+            found[str(stage)] = float(last["time"] - first["time"]) * last["step"] / (last["step"] - first["step"])
+    return found
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def _table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+def machine() -> str:
+    """What the training ran on, in words."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, no GPU"

@@ -136,7 +136,7 @@ def map_strip(
     Columns sample_id, layer, map (array over the image: flow per area, 1 = uniform, NaN off the grid), picture, boxes
     (xyxy in its pixels), question, answer, response, correct. Raises UsageError where a sample has no map.
     """
-    drawable = {sample["sample_id"]: sample for sample in measured_samples(run) if _has_map(sample)}
+    drawable = {sample["sample_id"]: sample for sample in measured_samples(run) if has_map(sample)}
     if not drawable:
         expected = "measured samples whose visual tokens lie on a grid"
         raise UsageError(f"run {run.path} has no maps to draw", expected=expected)
@@ -194,15 +194,16 @@ def image_units(samples: Sequence[dict[str, Any]]) -> np.ndarray:
     return np.array([" ".join(sample["image"]) or sample["sample_id"] for sample in samples])
 
 
+def has_map(sample: dict[str, Any]) -> bool:
+    """Whether a row of samples/ has measured rows and visual tokens that lie on its first image."""
+    return any(grid["image"] == 0 for grid in sample["images"]) and any(sample["measured"])
+
+
 def _measured_flow(run: RunStore, sample: dict[str, Any], map_kind: str) -> np.ndarray:
     """A sample's flow on its visual tokens, mean over its measured rows: [L, V], NaN without such rows."""
     flow = run.flow(sample["sample_id"], map_kind)
     measured = np.asarray(sample["measured"], dtype=bool)
     return flow[:, measured].mean(1) if measured.any() else np.full_like(flow[:, 0], np.nan)
-
-
-def _has_map(sample: dict[str, Any]) -> bool:
-    return any(grid["image"] == 0 for grid in sample["images"]) and any(sample["measured"])
 
 
 def _first_of_each_kind(samples: dict[str, dict[str, Any]], most: int = 4) -> list[str]:

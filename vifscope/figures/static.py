@@ -34,8 +34,8 @@ def attenuation_figure(frame: pd.DataFrame, *, theme: Theme = LIGHT, width_in: f
         _curve(lower, frame, "ratio_lift", theme.lift, "ratio lift")
         lower.axhline(1, color=theme.muted, linewidth=0.8, linestyle="--")
         lower.set_ylim(0, max(1.15, _top(frame, "ratio_lift")))
-        _layers_axis(lower, frame)
-        _shade_deep((upper, lower), frame, theme)
+        layers_axis(lower, frame)
+        shade_deep((upper, lower), frame, theme)
         figure.align_ylabels()
     return figure
 
@@ -58,8 +58,8 @@ def focus_figure(frame: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float =
             lower.set(yticks=[], ylabel="box lift")
             middle: dict[str, Any] = {"ha": "center", "va": "center", "transform": lower.transAxes}
             lower.text(0.5, 0.5, "undefined: no target boxes", color=theme.muted, **middle)
-        _layers_axis(lower, frame)
-        _shade_deep((upper, lower), frame, theme)
+        layers_axis(lower, frame)
+        shade_deep((upper, lower), frame, theme)
         figure.align_ylabels()
     return figure
 
@@ -78,7 +78,7 @@ def shares_figure(frame: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float 
             axes.bar(frame["layer"], share, bottom=floor, width=0.86, color=colour, linewidth=0)
             floor = floor + share
         axes.set(ylim=(0, 1), ylabel="share of attention")
-        _layers_axis(axes, frame)
+        layers_axis(axes, frame)
         handles = [Patch(color=colour) for colour in theme.shares]
         legend: dict[str, Any] = {"ncols": 3, "handlelength": 1, "handleheight": 0.8, "columnspacing": 1.2}
         figure.legend(handles, SHARE_NAMES, loc="outside upper center", **legend)
@@ -113,7 +113,7 @@ def violin_figure(
             axes.plot(layer, middle, marker="o", markersize=dot_pt, color=theme.page, markeredgewidth=0)
         largest = violins.loc[violins["share"] > 0, "weight"].max()
         axes.set(yscale="log", ylabel="weight of a visual token", ylim=(min(lowest) / 1.3, largest * 1.5))
-        _layers_axis(axes, attenuation)
+        layers_axis(axes, attenuation)
         right = axes.twinx()
         dots: dict[str, Any] = {"marker": "o", "markersize": min(3.0, 0.25 * pitch_pt), "markeredgewidth": 0}
         _curve(right, attenuation, "visual_ratio", theme.ratio, "visual ratio", **dots)
@@ -122,7 +122,7 @@ def violin_figure(
         right.tick_params(axis="y", colors=theme.ratio)
         right.yaxis.label.set_color(theme.ratio)
         right.set_ylim(0, _top(attenuation, "visual_ratio"))
-        _shade_deep((axes,), attenuation, theme)
+        shade_deep((axes,), attenuation, theme)
     return figure
 
 
@@ -145,16 +145,20 @@ def _top(frame: pd.DataFrame, metric: str) -> float:
     return 1.12 * highest if highest > 0 else 1.0
 
 
-def _layers_axis(axes: Axes, frame: pd.DataFrame) -> None:
+def layers_axis(axes: Axes, frame: pd.DataFrame) -> None:
+    """The horizontal axis of a figure by layer; frame: a row a layer."""
     axes.set_xlim(-0.6, len(frame) - 0.4)
     axes.set_xlabel("decoder layer")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8 if len(frame) > 8 else len(frame)))
 
 
-def _shade_deep(panels: Sequence[Axes], frame: pd.DataFrame, theme: Theme) -> None:
+def shade_deep(panels: Sequence[Axes], frame: pd.DataFrame, theme: Theme, *, named: bool = True) -> None:
+    """A grey ground under the deep layers of each panel, named over the first; frame: layer and deep, a row a layer."""
     first = int(frame.loc[frame["deep"], "layer"].min())
     for axes in panels:
         axes.axvspan(first - 0.5, len(frame) - 0.4, color=theme.shade, zorder=-1, linewidth=0)
+    if not named:
+        return
     label: dict[str, Any] = {"ha": "center", "va": "bottom", "color": theme.muted, "fontsize": "small"}
     middle = (first - 0.5 + len(frame) - 0.4) / 2
     panels[0].text(middle, 1.01, "deep layers", transform=panels[0].get_xaxis_transform(), **label)

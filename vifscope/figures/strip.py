@@ -1,9 +1,10 @@
-"""Maps over layers for a few samples, beside the image with its target box (paper Figure 3)."""
+"""Maps for a few samples beside the image with its target box: over layers (paper Figure 3), of several runs (6)."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,12 +18,23 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
+from PIL import Image
 
-from vifscope.figures.theme import FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Theme, style
+from vifscope.figures.theme import FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Theme, shortened, style
 
 _GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.15, 0.55
 _WIDEST_PANEL_IN = 1.35
 _MOST = {"question": 220, "answer": 80, "response": 160}  # characters of a caption
+
+
+@dataclass(frozen=True)
+class StripRow:
+    """One sample: its picture with target boxes, its maps from left to right, and the words under them."""
+
+    picture: Image.Image
+    boxes: Iterable[Any]
+    maps: Sequence[np.ndarray]
+    caption: str
 
 
 def map_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN) -> Figure:
@@ -30,14 +42,36 @@ def map_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: flo
 
     strip: `map_strip`. All maps share one square-root colour scale, which ends at the 99.8 % quantile of their values.
     """
-    layers = strip["layer"].unique()
-    rows = [rows for _, rows in strip.groupby("sample_id", sort=False)]
-    panel_in = min((width_in - 2 * _EDGE_IN - len(layers) * _GAP_IN) / (len(layers) + 1), _WIDEST_PANEL_IN)
-    captions = [_wrap(_caption(row.iloc[0]), width_in - 2 * _EDGE_IN) for row in rows]
-    heights = [panel_in * min(row["picture"].iloc[0].height / row["picture"].iloc[0].width, 2.0) for row in rows]
+    rows = [_strip_row(part, _caption(part.iloc[0])) for _, part in strip.groupby("sample_id", sort=False)]
+    titles = [f"layer {layer}" for layer in strip["layer"].unique()]
+    return _draw(rows, titles, [], theme, width_in)
+
+
+def side_by_side_figure(maps: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN) -> Figure:
+    """A row a sample: the image with its target boxes, then its maps in the same layers of each run (paper Figure 6).
+
+    maps: `maps_frame` of a comparison. One colour scale, as in `map_strip_figure`.
+    """
+    rows = []
+    for _, part in maps.groupby("sample_id", sort=False):
+        first_of_run = [run.iloc[0] for _, run in part.groupby("run", sort=False)]
+        rows.append(_strip_row(part, _caption(part.iloc[0], [(row["run"], row) for row in first_of_run])))
+    columns = maps[["run", "layer"]].drop_duplicates()
+    heads = [(_clip(shortened(str(run), 24), 24), len(part)) for run, part in columns.groupby("run", sort=False)]
+    return _draw(rows, [f"layer {layer}" for layer in columns["layer"]], heads, theme, width_in)
+
+
+def _draw(
+    rows: Sequence[StripRow], titles: Sequence[str], heads: Sequence[tuple[str, int]], theme: Theme, width_in: float
+) -> Figure:
+    """titles: of the columns of maps.      heads: words over them, and over how many each."""
+    panel_in = min((width_in - 2 * _EDGE_IN - len(titles) * _GAP_IN) / (len(titles) + 1), _WIDEST_PANEL_IN)
+    captions = [_wrap(row.caption, width_in - 2 * _EDGE_IN) for row in rows]
+    heights = [panel_in * min(row.picture.height / row.picture.width, 2.0) for row in rows]
     blocks = [height + _LINE_IN * len(lines) + 0.12 for height, lines in zip(heights, captions, strict=True)]
-    total_in = _HEAD_IN + sum(blocks) + _BAR_IN
-    values = np.concatenate([shown.ravel() for shown in strip["map"]])
+    head_in = _HEAD_IN + (_LINE_IN if heads else 0)
+    total_in = head_in + sum(blocks) + _BAR_IN
+    values = np.concatenate([shown.ravel() for row in rows for shown in row.maps])
     values = values[~np.isnan(values)]
     largest = max(1.0, float(np.quantile(values, 0.998))) if values.size else 1.0
     norm = PowerNorm(0.5, vmin=0, vmax=largest, clip=True)
@@ -50,15 +84,19 @@ def map_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: flo
                 (left_in / width_in, 1 - (top_in + high_in) / total_in, wide_in / width_in, high_in / total_in)
             )
 
-        top_in = _HEAD_IN
+        column = 1
+        for words, columns in heads:
+            middle = _EDGE_IN + column * (panel_in + _GAP_IN) + (columns * (panel_in + _GAP_IN) - _GAP_IN) / 2
+            figure.text(middle / width_in, 1 - 0.03 / total_in, words, va="top", ha="center", parse_math=False)
+            column += columns
+        top_in = head_in
         for number, (row, height, lines, block) in enumerate(zip(rows, heights, captions, blocks, strict=True)):
-            picture, boxes = row["picture"].iloc[0], row["boxes"].iloc[0]
-            for column, shown in enumerate([picture, *row["map"]]):
+            for column, shown in enumerate([row.picture, *row.maps]):
                 axes = place(_EDGE_IN + column * (panel_in + _GAP_IN), top_in, panel_in, height)
-                _panel(axes, shown, picture.size, norm)
-                _draw_boxes(axes, boxes, theme, bold=column == 0)
+                _panel(axes, shown, row.picture.size, norm)
+                _draw_boxes(axes, row.boxes, theme, bold=column == 0)
                 if number == 0:
-                    axes.set_title("image" if column == 0 else f"layer {layers[column - 1]}", pad=3)
+                    axes.set_title(["image", *titles][column], pad=3)
             text: dict[str, Any] = {"va": "top", "ha": "left", "linespacing": 1.15, "parse_math": False}
             below = 1 - (top_in + height + 0.03) / total_in
             figure.text(_EDGE_IN / width_in, below, "\n".join(lines), fontsize=FONT_PT - 1, **text)
@@ -93,12 +131,20 @@ def _draw_boxes(axes: Axes, boxes: Iterable[Any], theme: Theme, *, bold: bool) -
             axes.add_patch(Rectangle(corner, *size, fill=False, clip_on=not bold, **line))
 
 
-def _caption(row: pd.Series) -> str:
-    """Question, answer and response in one line of characters that the font can draw."""
+def _strip_row(part: pd.DataFrame, caption: str) -> StripRow:
+    return StripRow(part["picture"].iloc[0], part["boxes"].iloc[0], part["map"].tolist(), caption)
+
+
+def _caption(row: pd.Series, responses: Sequence[tuple[str, pd.Series]] = ()) -> str:
+    """Question, answer and responses (each run's, or the row's own) in one line that the font can draw."""
     said = {name: _clip(row[name], most) for name, most in _MOST.items()}
-    verdict = "" if pd.isna(row["correct"]) else " (right)" if row["correct"] else " (wrong)"
     parts = [said["question"], f"Answer: {said['answer']}" if said["answer"] else ""]
-    parts.append(f"Response: {said['response'] or '(empty)'}{verdict}")
+    for who, response in responses or [("Response", row)]:
+        words = _clip(response["response"], _MOST["response"]) or "(empty)"
+        right = response["correct"]
+        parts.append(
+            f"{_clip(shortened(who, 24), 24)}: {words}{'' if pd.isna(right) else ' (right)' if right else ' (wrong)'}"
+        )
     return "   ".join(filter(None, parts))
 
 

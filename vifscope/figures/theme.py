@@ -24,7 +24,7 @@ MAP_COLOURS = "cividis"
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of one figure."""
+    """Colours of one figure. runs: of the runs that are compared, by their place; the first is the baseline's."""
 
     ink: str
     muted: str
@@ -36,6 +36,7 @@ class Theme:
     focus: str
     box: str
     shares: tuple[str, ...]
+    runs: tuple[str, ...]
 
 
 LIGHT = Theme(
@@ -49,6 +50,7 @@ LIGHT = Theme(
     focus="#009e73",
     box="#ff5a1f",
     shares=("#d55e00", "#4d4d4d", "#a6a6a6", "#56b4e9", "#009e73"),
+    runs=("#4d4d4d", "#d55e00", "#0072b2", "#009e73", "#b3548c", "#a67c00"),
 )
 DARK = Theme(
     ink="#e6e8eb",
@@ -61,6 +63,7 @@ DARK = Theme(
     focus="#3cc79f",
     box="#ff7a45",
     shares=("#f28e4b", "#c8c8c8", "#7d7d7d", "#62b5ea", "#3cc79f"),
+    runs=("#c8c8c8", "#f28e4b", "#62b5ea", "#3cc79f", "#e5a0c6", "#f0c04f"),
 )
 
 
@@ -92,6 +95,17 @@ def style(theme: Theme) -> AbstractContextManager[Any]:
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), theme.ink),
     }
     return mpl.rc_context(settings)
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many characters; a longer one loses its middle, for names differ at their ends.
+
+    >>> shortened("mini-llava-vif-seed-3", 12)
+    'mini-l…eed-3'
+    """
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"
 
 
 def render(figure: Figure, suffix: str) -> bytes:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import TextIO
 
 from vif_core.errors import UsageError, VifError
 
@@ -56,10 +56,10 @@ def make_folders(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-def lock(path: Path) -> IO[str]:
+def lock(path: Path, what: str) -> TextIO:
     """Holds `path` for this process until the returned file is closed or the process ends, however it ends.
 
-    Raises UsageError where another process holds it.
+    Raises UsageError, which says `what` is held, where another process holds it.
     """
     with disk_errors(path):
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  held open by the caller
@@ -69,9 +69,9 @@ def lock(path: Path) -> IO[str]:
         except BlockingIOError:
             file.close()
             raise UsageError(
-                f"run {path.parent} is being written by another process",
+                f"{what} is being written by another process",
                 expected="one writer at a time",
-                next_step="Wait until it ends, or name another run folder",
+                next_step="Wait until it ends, or name another place with --out",
             ) from None
     return file
 

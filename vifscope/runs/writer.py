@@ -59,7 +59,7 @@ class RunWriter:
         stored = read_manifest(path) if any(path.glob("[!.]*")) else None
         make_folders(path)
         with contextlib.ExitStack() as on_error:
-            lock_file = on_error.enter_context(lock(path / _LOCK))
+            lock_file = on_error.enter_context(lock(path / _LOCK, f"run {path}"))
             if stored and not overwrite and stored["configuration"] != config:
                 raise UsageError(
                     f"run {path} has another configuration: {'; '.join(differences(stored['configuration'], config))}",

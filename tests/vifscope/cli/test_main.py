@@ -10,38 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 import vif_core.load
-from vif_core.vlm.tiny import tiny_model
 from vifscope import measure, pipeline
-from vifscope.cli.main import main
 from vifscope.runs import RunStore, disk
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory) -> Path:
-    """A tiny random LLaVA in a folder."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    vlm = tiny_model("llava")
-    vlm.model.save_pretrained(folder)
-    vlm.processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    """Three pictures with a question each."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    rows = []
-    for i, colour in enumerate(("red", "green", "blue")):
-        Image.new("RGB", (30 + 8 * i, 30), colour).save(folder / f"{colour}.png")
-        rows.append({"image": f"{colour}.png", "question": "Which colour?", "answer": colour, "boxes": [[0, 0, 9, 9]]})
-    write_listing(folder, rows)
-    return folder
 
 
 def write_listing(folder: Path, rows: list[dict]) -> None:
@@ -50,21 +24,6 @@ def write_listing(folder: Path, rows: list[dict]) -> None:
 
 def listed(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "samples.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs vifscope with these arguments: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vifscope", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        out, err = capfd.readouterr()
-        return int(stopped.value.code or 0), out, err
-
-    return run
 
 
 @pytest.fixture
@@ -287,5 +246,12 @@ def test_help_loads_nothing_heavy():
 def test_train_calls_the_recipe(command, monkeypatch, tmp_path):
     from vif_core.train import recipe
 
-    monkeypatch.setattr(recipe, "train", lambda name, out, processes: f"{name} {out} {processes}")
-    assert command("train", "mini-llava", "--out", tmp_path, "--processes", 1)[:2] == (0, f"mini-llava {tmp_path} 1\n")
+    def train(name, out, **options):
+        given = {key: value for key, value in options.items() if value is not None}
+        return f"{name} {out} {given}"
+
+    monkeypatch.setattr(recipe, "train", train)
+    options = {"data": "specks", "model": "mini-llava", "steps": 5, "seed": 3, "processes": 1}
+    given = [text for name, value in options.items() for text in (f"--{name}", value)]
+    line = f"mini-llava-vif {tmp_path} {options}\n"
+    assert command("train", "mini-llava-vif", "--out", tmp_path, *given)[:2] == (0, line)

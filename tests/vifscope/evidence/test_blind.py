@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from vif_core.data.sample import Sample
-from vifscope.evidence.blind import accuracy_by_kind, blank, majority_answers, without_image
+from vifscope.evidence.blind import accuracy_by_kind, blank, majority_answers, majority_elsewhere, without_image
 
 
 def asked(question: str, answer: str, kind: str = "attribute") -> Sample:
@@ -36,3 +36,17 @@ def test_a_blank_image_keeps_its_size_and_shows_nothing():
 def test_accuracy_counts_each_kind_and_all():
     samples = [asked("q", "red"), asked("q", "blue"), asked("q", "yes", "existence")]
     assert accuracy_by_kind(samples, ["red", "red", "Yes."]) == {"attribute": 0.5, "existence": 1.0, "overall": 2 / 3}
+
+
+def test_the_majority_elsewhere_is_learned_from_other_images():
+    """Every image has its own answer, so that none can be had from the others; twenty agree on a second question."""
+    own = [asked("what letter is it ?", str(i), "text") for i in range(20)]
+    same = [asked("is there a ring ?", "yes", "existence") for _ in range(20)]
+    units = [f"image-{i}" for i in range(20)] * 2
+    said = majority_elsewhere([*own, *same], units)
+    assert said[20:] == ["yes"] * 20
+    assert all(answer != sample.answer for answer, sample in zip(said, own, strict=False))
+
+
+def test_a_sample_alone_has_no_majority():
+    assert majority_elsewhere([asked("q", "a")], ["image"]) == [""]

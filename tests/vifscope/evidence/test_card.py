@@ -6,7 +6,7 @@ import json
 
 from vif_core.data.specks.questions import KINDS
 from vif_core.train.recipe import read_recipe
-from vifscope.evidence.card import _learning, _seconds, card_text, learning_figure
+from vifscope.evidence.card import card_text, learning_figure, learning_lines, seconds
 
 LAYER = {"layer": 0, "visual_ratio": 0.5, "ratio_lift": 0.9, "relative_entropy": 0.75, "box_lift": None}
 FIGURES = {
@@ -35,9 +35,9 @@ def test_a_step_that_was_run_again_counts_once_and_time_is_by_stage(tmp_path):
     ]
     log = tmp_path / "learning.jsonl"
     log.write_text("\n".join(json.dumps(line) for line in lines))
-    learning = _learning(log)
+    learning = learning_lines(log)
     assert list(learning["step"]) == [10, 20, 40]
-    assert _seconds(learning) == {"language": 40.0}  # 30 s for 30 steps, 40 steps in all
+    assert seconds(learning) == {"language": 40.0}  # 30 s for 30 steps, 40 steps in all
     axes = learning_figure(learning).axes[0]
     assert axes.get_ylabel() == "token accuracy"
     assert [line.get_label() for line in axes.lines if line.get_label() in KINDS] == ["text"]
