@@ -6,12 +6,14 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, UnidentifiedImageError
 
+from vif_core.data.conversation import Conversation
 from vif_core.data.folder import read_boxes
-from vif_core.data.llava import Turn, first_turn
+from vif_core.data.llava import Turn, first_turn, read_conversation
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError, VifError
 
@@ -55,23 +57,54 @@ class HubSource:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Sample:
-        row = self._rows[index]
-        values = {role: row[column] if column else None for role, column in self._columns.items()}
-        sample_id, where = f"{index:06d}", f"row {index} of {self.name}"
-        if self._columns["question"] == "conversations":
+        sample_id, where, values = self._values(index)
+        if self.tells_conversations:
             turn = first_turn(values["question"], where)
         else:
             turn = Turn("", str(values["question"] or ""), _answer(values["answer"]))
-        images = values["image"] if isinstance(values["image"], Sequence) else [values["image"]]
         return Sample(
             sample_id,
-            tuple(_image(image, sample_id) for image in images),
+            _images(values["image"], sample_id),
             turn.question,
             turn.answer,
             read_boxes(values["boxes"], where),
             kind=str(values["kind"] or ""),
             system=turn.system,
         )
+
+    @property
+    def tells_conversations(self) -> bool:
+        return self._columns["question"] == "conversations"
+
+    def conversation(self, index: int) -> Conversation:
+        """All exchanges of row `index`; the row may have no image."""
+        if not self.tells_conversations:
+            return Conversation.of(self[index])
+        sample_id, where, values = self._values(index)
+        images = () if values["image"] is None else _images(values["image"], sample_id)
+        return read_conversation(values["question"], images, sample_id, where)
+
+    def _values(self, index: int) -> tuple[str, str, dict[str, Any]]:
+        row = self._rows[index]
+        values = {role: row[column] if column else None for role, column in self._columns.items()}
+        return f"{index:06d}", f"row {index} of {self.name}", values
+
+
+@dataclass(frozen=True)
+class HubConversations:
+    """A data set of the hub as conversations."""
+
+    source: HubSource
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Conversation:
+        return self.source.conversation(index)
 
 
 def open_hub(name: str) -> HubSource:
@@ -123,6 +156,10 @@ def _answer(value: Any) -> str | None:
     if isinstance(value, dict):
         value = value.get("answer", value.get("text"))
     return None if value is None else str(value)
+
+
+def _images(value: Any, sample_id: str) -> tuple[Image.Image, ...]:
+    return tuple(_image(image, sample_id) for image in (value if isinstance(value, Sequence) else [value]))
 
 
 def _image(value: Any, sample_id: str) -> Image.Image:

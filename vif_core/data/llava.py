@@ -1,13 +1,23 @@
-"""LLaVA conversation files: rows of image and conversations, of which the first question and answer are used."""
+"""LLaVA conversation files: rows of image and conversations.
+
+An analysis asks the first question of each row; training reads all of its exchanges.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
+from vif_core.data.conversation import Conversation, Exchange, ListedConversations, Part
 from vif_core.data.listed import Listed, Row, fingerprint, unique_ids
 from vif_core.data.sample import Sample
-from vif_core.errors import UsageError
+from vif_core.errors import SampleError, UsageError
+
+PLACEHOLDER = "<image>"
+"""Stands for an image in the text of a conversation, whatever the model's own placeholder is."""
 
 
 class Turn(NamedTuple):
@@ -25,22 +35,66 @@ def first_turn(conversation: Any, where: str) -> Turn:
     "role" ("user", "assistant") and "content". Raises UsageError if it is anything else.
     """
     system, question = "", ""
-    try:
-        for turn in conversation:
-            speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
-            text = text.replace("<image>", " ").strip()
-            if speaker == "system":
-                system = text
-            elif speaker in ("human", "user") and not question:
-                question = text
-            elif speaker in ("gpt", "assistant") and question:
-                return Turn(system, question, text)
-    except (AttributeError, TypeError) as error:
-        raise UsageError(
-            f"{where} has no readable conversation",
-            expected='[{"from": "human", "value": "<image> ..."}, {"from": "gpt", "value": "..."}]',
-        ) from error
+    for speaker, text in _spoken(conversation, where):
+        text = text.replace(PLACEHOLDER, " ").strip()
+        if speaker == "system":
+            system = text
+        elif speaker == "user" and not question:
+            question = text
+        elif speaker == "assistant" and question:
+            return Turn(system, question, text)
     return Turn(system, question, None)
+
+
+def read_conversation(
+    conversation: Any, images: tuple[Image.Image | Path, ...], sample_id: str, where: str
+) -> Conversation:
+    """All exchanges of a conversation in the form that `first_turn` reads.
+
+    Placeholders between words stay in their place; those at either end of a question, and images without any, come
+    before its words. Placeholders of a row without images are dropped. What an assistant says before the first
+    question and a question without an answer are left out. Raises UsageError for another form, SampleError where
+    placeholders and images differ in number or nothing is answered.
+    """
+    system, asked, exchanges = "", [], []
+    for speaker, text in _spoken(conversation, where):
+        if speaker == "system":
+            system = text.strip()
+        elif speaker == "user":
+            asked.append(text)
+        elif asked:
+            question = "\n".join(asked)
+            parts = _parts(question) if images else (question.replace(PLACEHOLDER, " ").strip(),)
+            exchanges.append(Exchange(parts, text.replace(PLACEHOLDER, " ").strip()))
+            asked = []
+    if not exchanges:
+        raise SampleError(f"{where} has no answered question", expected="a question and its answer")
+    shown = sum(exchange.images for exchange in exchanges)
+    if shown == 0:
+        first = exchanges[0]
+        exchanges[0] = Exchange((*[None] * len(images), *first.question), first.answer)
+    elif shown != len(images):
+        raise SampleError(f"{where} has {len(images)} images and {shown} placeholders", expected="equal numbers")
+    return Conversation(sample_id, images, tuple(exchanges), system)
+
+
+def open_conversations(path: Path, rows: list[Row]) -> ListedConversations:
+    """Conversations of a LLaVA file, text-only rows included; rows that cannot be used are counted in `skipped`.
+
+    Image paths count from the file's folder, or from `images` in it. Raises UsageError if no row can be used.
+    """
+    ids = unique_ids(row.values.get("id") for row in rows)
+    found, refused = [], []
+    for row, sample_id in zip(rows, ids, strict=True):
+        try:
+            images = _images(path, row)
+            found.append(read_conversation(row.values.get("conversations"), images, sample_id, row.where))
+        except SampleError as error:
+            refused.append(str(error))
+    if not found:
+        raise UsageError(f"none of the {len(rows)} rows of {path} can be used; the first: {refused[0]}")
+    skipped = f"{len(refused)} rows, the first: {refused[0]}" if refused else ""
+    return ListedConversations(path.stem, found, skipped)
 
 
 def open_llava(path: Path, rows: list[Row]) -> Listed:
@@ -51,15 +105,56 @@ def open_llava(path: Path, rows: list[Row]) -> Listed:
     ids = unique_ids(row.values.get("id") for row in rows)
     samples = []
     for row, sample_id in zip(rows, ids, strict=True):
-        names = row.values.get("image") or []
-        if names:
+        images = _images(path, row)
+        if images:
             turn = first_turn(row.values["conversations"], row.where)
-            images = tuple(_find(path.parent, name) for name in ([names] if isinstance(names, str) else names))
             samples.append(Sample(sample_id, images, turn.question, turn.answer, system=turn.system))
     if not samples:
         raise UsageError(f"none of the {len(rows)} rows of {path} has an image", expected='rows with the key "image"')
     text_only = len(rows) - len(samples)
     return Listed(path.stem, fingerprint(path), samples, f"{text_only} text-only rows" if text_only else "")
+
+
+_SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+
+
+def _spoken(conversation: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Speaker ("system", "user", "assistant") and words of each entry; other speakers are left out."""
+    try:
+        for entry in conversation:
+            speaker, text = entry.get("from", entry.get("role")), entry.get("value", entry.get("content"))
+            if not isinstance(text, str):
+                raise TypeError(f"{text!r} is no text")
+            if speaker in _SPEAKERS:
+                yield _SPEAKERS[speaker], text
+    except (AttributeError, TypeError) as error:
+        raise UsageError(
+            f"{where} has no readable conversation",
+            expected='[{"from": "human", "value": "<image> ..."}, {"from": "gpt", "value": "..."}]',
+        ) from error
+
+
+def _parts(question: str) -> tuple[Part, ...]:
+    """Words and images of a question in order.
+
+    >>> _parts("<image>\\nWhich?"), _parts("Which?<image>"), _parts("Is <image> like <image>?")
+    ((None, 'Which?'), (None, 'Which?'), ('Is ', None, ' like ', None, '?'))
+    """
+    words = question.split(PLACEHOLDER)
+    spoken = [text for text in words if text.strip()]
+    if len(spoken) < 2:
+        return (*[None] * (len(words) - 1), "".join(spoken).strip())
+    parts = [part for text in words for part in (text, None)][:-1]
+    while parts[0] is not None and not parts[0].strip():
+        parts.pop(0)
+    while parts[-1] is not None and not parts[-1].strip():
+        parts.pop()
+    return tuple(parts)
+
+
+def _images(path: Path, row: Row) -> tuple[Path, ...]:
+    names = row.values.get("image") or row.values.get("images") or []
+    return tuple(_find(path.parent, name) for name in ([names] if isinstance(names, str) else names))
 
 
 def _find(folder: Path, name: str) -> Path:

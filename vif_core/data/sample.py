@@ -43,7 +43,7 @@ class Sample:
                 expected="some text",
                 next_step="Fill its question in, or leave the sample out",
             )
-        return [_open(image, self.sample_id) for image in self.images]
+        return [open_image(image, self.sample_id) for image in self.images]
 
 
 class Source(Protocol):
@@ -64,7 +64,8 @@ def sample_order(source: Source, seed: int) -> list[int]:
     return order
 
 
-def _open(image: Image.Image | Path, sample_id: str) -> Image.Image:
+def open_image(image: Image.Image | Path, sample_id: str) -> Image.Image:
+    """A sample's image in RGB. Raises SampleError where it is missing or broken."""
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     try:

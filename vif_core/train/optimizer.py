@@ -26,10 +26,10 @@ class MuonAdamW(torch.optim.Optimizer):
                 split[parameter.ndim != 2 or "embed" in name].append(parameter)
             matrices.append({"params": split[0], "lr": lr * scale})
             rest.append({"params": split[1], "lr": lr * scale})
-        muon_groups = [g for g in matrices if g["params"]]
-        self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW([g for g in rest if g["params"]], betas=(0.9, 0.98), weight_decay=0.0)
-        ]
+        adam_groups, muon_groups = ([g for g in each if g["params"]] for each in (rest, matrices))
+        self.parts: list[torch.optim.Optimizer] = []
+        if adam_groups:
+            self.parts.append(torch.optim.AdamW(adam_groups, betas=(0.9, 0.98), weight_decay=0.0))
         if muon_groups:
             self.parts.append(torch.optim.Muon(muon_groups, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
         super().__init__([group for part in self.parts for group in part.param_groups], {})

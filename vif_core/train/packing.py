@@ -33,6 +33,7 @@ class PackOptions:
     text_weight: loss weight of a token that is no answer (0: loss on answers alone).
     reasons: answers that follow from something say it first ("row-3 column-2 and row-9 column-4 , above").
     blind: no scene at all before the questions: what can be answered from their words alone.
+    questions: at most so many a row; None fills the row.
     """
 
     length: int = 480
@@ -42,11 +43,14 @@ class PackOptions:
     text_weight: float = 0.0
     reasons: bool = False
     blind: bool = False
+    questions: int | None = None
 
     def __post_init__(self) -> None:
         unknown = set(self.kinds or {}) - set(KINDS)
         if unknown:
             raise ValueError(f"unknown question kinds {sorted(unknown)}; expected some of {sorted(KINDS)}")
+        if self.questions is not None and self.questions < 1:
+            raise ValueError(f"questions is {self.questions}; expected 1 or more")
 
 
 class PackedSpecks(Dataset):
@@ -76,7 +80,7 @@ class PackedSpecks(Dataset):
             shown = self._ids(written(rng, scene)) if text_only else [self.word_ids["<image>"]] * GRID * GRID
             prefix += [*shown, self.word_ids["\n"]]
         length, kinds = self.options.length, list(KINDS)
-        row = {
+        row: dict[str, np.ndarray] = {
             "input_ids": np.full(length, self.word_ids["<pad>"]),
             "segment": np.full(length, PADDING_SEGMENT),
             "position_ids": np.zeros(length, np.int64),
@@ -84,6 +88,7 @@ class PackedSpecks(Dataset):
             "weights": np.zeros(length, np.float32),
             "kind": np.full(length, -1),
         }
+        boxes: list[tuple[float, ...]] = []
         end = len(prefix)
         row["input_ids"][:end] = prefix
         row["segment"][:end] = PREFIX_SEGMENT
@@ -115,6 +120,10 @@ class PackedSpecks(Dataset):
             row["weights"][told : end - 1] = (len(answer) - 1) ** -0.5  # long answers count more, not in full
             row["weights"][end - 1] = 0.1
             row["kind"][told : end - 1] = kind
+            boxes += [(len(asked), *box) for box in question.boxes]
+            if len(asked) == self.options.questions:
+                break
+        row["boxes"] = np.array(boxes, np.float32).reshape(-1, 5)  # number of the question, then x0, y0, x1, y1
         return row
 
     def _ids(self, text: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""A recipe: the stages of a training, read from YAML and run one after another, each resumable."""
+"""Recipes: a training from nothing in stages, or a fine-tuning in phases, read from YAML and run in its processes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from typing import Any
 import yaml
 
 from vif_core.errors import UsageError, VifError
+from vif_core.train.phases import PhaseRecipe, phase_recipe
+
+RECORD = "recipe.yaml"
+"""In the folder of a training: the recipe, with the options that were given."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,11 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def read_recipe(name_or_path: str | Path) -> Recipe:
-    """A packaged recipe by name, or one of the user's by path. Raises UsageError with the field that is wrong."""
+def read_recipe(name_or_path: str | Path) -> Recipe | PhaseRecipe:
+    """A packaged recipe by name, or one of the user's by path; with the key `phases` it is one of phases.
+
+    Raises UsageError with the field that is wrong.
+    """
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         if str(name_or_path) not in recipe_names():
@@ -67,12 +74,24 @@ def read_recipe(name_or_path: str | Path) -> Recipe:
         text = path.read_text()
     try:
         raw = yaml.safe_load(text)
+        if "phases" in raw:
+            return phase_recipe(raw)
         stages = tuple(_made(Stage, {**s, "train": tuple(s.get("train", ()))}) for s in raw.pop("stages"))
         return _made(Recipe, {**raw, "stages": stages})
+    except UsageError as error:
+        raise UsageError(f"recipe {name_or_path}: {str(error).rstrip('.')}") from error
     except (yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
         raise UsageError(
-            f"recipe {name_or_path} is not a recipe ({error})", expected="stages with known fields"
+            f"recipe {name_or_path} is not a recipe ({error})", expected="stages or phases with known fields"
         ) from error
+
+
+def read_stages(name_or_path: str | Path) -> Recipe:
+    """A recipe of stages. Raises UsageError for one of phases."""
+    recipe = read_recipe(name_or_path)
+    if not isinstance(recipe, Recipe):
+        raise UsageError(f"recipe {name_or_path} has phases", expected="one with stages, such as mini-llava")
+    return recipe
 
 
 def _made(kind: type, values: dict[str, Any]):
@@ -82,17 +101,78 @@ def _made(kind: type, values: dict[str, Any]):
     return kind(**values)
 
 
-def train(name_or_path: str | Path, out: Path, *, processes: int | None = None) -> Path:
+def train(
+    name_or_path: str | Path,
+    out: Path,
+    *,
+    data: str | None = None,
+    model: str | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    processes: int | None = None,
+) -> Path:
     """Run a recipe in its own processes and return the folder of the trained model.
 
-    Each process has one thread; they share gradients over gloo. Stages that are complete in `out` are skipped and the
-    stage that was interrupted continues from its last checkpoint. Raises VifError where training fails.
+    data, model, steps (a phase at most), seed: in place of what a recipe of phases says; one of stages takes none.
+    processes: in place of what the recipe says; with GPUs never more than there are, each with its own.
+    On the CPU each process has one thread, and they share gradients over gloo. Stages and phases that are complete in
+    `out` are skipped and the one that was interrupted continues from its last checkpoint. Raises UsageError where
+    `out` holds another training, VifError where training fails.
     """
     recipe = read_recipe(name_or_path)
+    if isinstance(recipe, PhaseRecipe):
+        recipe = recipe.changed(data=data, model=model, steps=steps, seed=seed, processes=processes)
+        count = _process_count(recipe)
+        recipe = recipe.changed(processes=count)
+        for phase in recipe.phases:
+            recipe.data_of(phase)
+            phase.shared(count)
+        _record(recipe, out)
+        if (out / recipe.name).is_dir():
+            return out / recipe.name
+        command = ["-m", "vif_core.train.tune", str(out)]
+        name = recipe.name
+    else:
+        given = {"--data": data, "--model": model, "--steps": steps, "--seed": seed}
+        if named := [option for option, value in given.items() if value is not None]:
+            raise UsageError(f"{named[0]} for recipe {name_or_path}, which has stages", expected="a recipe with phases")
+        out.mkdir(parents=True, exist_ok=True)
+        count, name = processes or recipe.processes, recipe.model
+        command = ["-m", "vif_core.train.stages", str(name_or_path), str(out)]
+    _launch(command, count, str(name_or_path), out)
+    return out / name
+
+
+def _process_count(recipe: PhaseRecipe) -> int:
+    import torch
+
+    gpus = torch.cuda.device_count()
+    return min(recipe.processes or gpus, gpus) if gpus else recipe.processes or 1
+
+
+def _record(recipe: PhaseRecipe, out: Path) -> None:
+    """Write down what is trained in `out`. Raises UsageError where that is something else."""
     out.mkdir(parents=True, exist_ok=True)
-    count = processes or recipe.processes
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    command += ["-m", "vif_core.train.stages", str(name_or_path), str(out)]
+    path = out / RECORD
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.write_text(yaml.safe_dump(recipe.to_values(), sort_keys=False))
+        part.replace(path)
+    kept = read_recipe(path)
+    if kept != recipe:
+        differing = [name for name, value in vars(recipe).items() if getattr(kept, name, None) != value]
+        raise UsageError(
+            f"{out} holds another training, which differs in {', '.join(differing)}",
+            expected="the recipe and options that it was begun with",
+            next_step="Choose another --out, or repeat those",
+        )
+
+
+def _launch(command: list[str], processes: int, name: str, out: Path) -> None:
+    """Run a module in so many processes that meet one another; what they print goes to stderr."""
+    launcher = [sys.executable]
+    if processes > 1 or "vif_core.train.stages" in command:
+        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     # one thread a process, and memory kept rather than given back and faulted in again at every step
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
@@ -102,10 +182,9 @@ def train(name_or_path: str | Path, out: Path, *, processes: int | None = None) 
         "MALLOC_ARENA_MAX": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    done = subprocess.run(command, env=environment, check=False)
+    done = subprocess.run([*launcher, *command], env=environment, check=False, stdout=2)
     if done.returncode:
         raise VifError(
-            f"training {name_or_path} stopped with exit code {done.returncode}",
+            f"training {name} stopped with exit code {done.returncode}",
             next_step=f"Read the lines above; the same command continues from the last checkpoint in {out}",
         )
-    return out / recipe.model

@@ -13,7 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from vif_core.train.dense import label_ids
 from vif_core.train.mini_llava import build_processor, config, draw_weights
 from vif_core.train.packing import PackedSpecks, PackOptions
-from vif_core.train.recipe import Recipe, Stage, read_recipe
+from vif_core.train.recipe import Recipe, Stage, read_stages
 from vif_core.train.trainer import SpecksTrainer, TrainedLlava
 
 _PARTS = {"decoder": "language_model", "vision": "vision_tower", "projector": "multi_modal_projector"}
@@ -101,4 +101,4 @@ def _run_stage(
 
 
 if __name__ == "__main__":
-    run_stages(read_recipe(sys.argv[1]), Path(sys.argv[2]))
+    run_stages(read_stages(sys.argv[1]), Path(sys.argv[2]))

@@ -1,13 +1,15 @@
-"""A sample's prompt as text, and where its question stands in the tokens."""
+"""Prompts as text: of a sample, or of each question of a conversation. Reading, training and answering share them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
 
+from vif_core.data.conversation import Conversation, Exchange
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError
 
@@ -45,43 +47,121 @@ class Prompt:
         return np.zeros(0, dtype=int)
 
 
+@dataclass(frozen=True)
+class Script:
+    """A conversation as text, answers left out: `prompts[k]` is what stands before answer k and after the one before.
+
+    ending: what the template writes after the last answer; "" where that is yet to be generated, or not to be found.
+    """
+
+    prompts: tuple[Prompt, ...]
+    ending: str
+
+
 def write_prompt(processor: Any, sample: Sample) -> Prompt:
     """The processor's or tokenizer's chat template filled in; the plain LLaVA-1.5 form where neither has one.
 
     The system line comes first where the sample has one. Raises SampleError where the question holds the image
     placeholder or the template refuses the prompt.
     """
-    question = sample.question.strip()
+    return write_script(processor, Conversation.of(replace(sample, answer=None))).prompts[0]
+
+
+def write_script(processor: Any, conversation: Conversation) -> Script:
+    """Every prompt of a conversation; the first is what `write_prompt` writes for its first question.
+
+    Answers enter without white space around them, and no space follows them. Raises SampleError where words hold the
+    image placeholder, and where the template refuses the conversation or changes what it wrote before.
+    """
     placeholder = getattr(processor, "image_token", None) or processor.tokenizer.image_token
-    if placeholder in question:
-        raise SampleError(
-            f"the question of sample {sample.sample_id} holds the image placeholder {placeholder}",
-            expected="words alone",
-            next_step="Remove it: images are placed before the question",
-        )
-    pictures = [{"type": "image"}] * len(sample.images)
-    plain = (placeholder + "\n") * len(sample.images) + question
+    for exchange in conversation.exchanges:
+        for kind, words in (
+            *(("question", part or "") for part in exchange.question),
+            ("answer", exchange.answer or ""),
+        ):
+            if placeholder in words:
+                raise SampleError(
+                    f"the {kind} of sample {conversation.sample_id} holds the image placeholder {placeholder}",
+                    expected="words alone",
+                    next_step="Remove it: images are placed before the question",
+                )
+    prompts, before = [], ""
+    for number, exchange in enumerate(conversation.exchanges):
+        text = _fill(processor, conversation, number, placeholder, open_ended=True)
+        own = _after(text, before, conversation, number)
+        if own is None:
+            raise SampleError(
+                f"the chat template rewrites earlier turns of sample {conversation.sample_id}",
+                expected="a template that adds to what it wrote",
+                next_step="Train on rows of one question each, or choose another model",
+            )
+        question = _plain(exchange, placeholder)[len(_leading(exchange, placeholder)) :]
+        start = own.rfind(question)
+        prompts.append(Prompt(own, start, start + len(question) if start >= 0 else -1))
+        before = text
+    if conversation.exchanges[-1].answer is None:
+        return Script(tuple(prompts), "")
+    last = len(conversation.exchanges) - 1
+    told = _fill(processor, conversation, last, placeholder, open_ended=False)
+    return Script(tuple(prompts), _after(told, before, conversation, last + 1) or "")
+
+
+def _after(text: str, before: str, conversation: Conversation, number: int) -> str | None:
+    """What `text` adds to `before` and the answer of exchange `number` - 1 after it; None where it changes them."""
+    if number == 0:
+        return text
+    answer = (conversation.exchanges[number - 1].answer or "").strip()
+    rest = text.removeprefix(before).lstrip()
+    if not text.startswith(before) or not rest.startswith(answer):
+        return None
+    return rest[len(answer) :].lstrip(" ")
+
+
+def _leading(exchange: Exchange, placeholder: str) -> str:
+    count = next((i for i, part in enumerate(exchange.question) if part is not None), len(exchange.question))
+    return (placeholder + "\n") * count
+
+
+def _plain(exchange: Exchange, placeholder: str) -> str:
+    """A question as plain text: leading images on lines of their own, others among the words."""
+    leading = _leading(exchange, placeholder)
+    rest = exchange.question[leading.count("\n") :]
+    return leading + "".join(placeholder if part is None else part for part in rest)
+
+
+def _fill(processor: Any, conversation: Conversation, last: int, placeholder: str, *, open_ended: bool) -> str:
+    """The conversation up to exchange `last`, whose answer is left open, or told and closed."""
+    exchanges = conversation.exchanges[: last + 1]
     if getattr(processor, "chat_template", None):
-        text = _fill(processor, sample, [*pictures, _text(question)], [_text(sample.system)])
-    elif getattr(processor.tokenizer, "chat_template", None):
-        text = _fill(processor.tokenizer, sample, plain, sample.system)
-    else:
-        text = f"{sample.system} USER: {plain} ASSISTANT:".lstrip()
-    start = text.rfind(question)
-    return Prompt(text, start, start + len(question) if start >= 0 else -1)
+        questions: list[Any] = [[_part(part) for part in exchange.question] for exchange in exchanges]
+        return _template(processor, conversation, questions, lambda text: [_part(text)], open_ended)
+    questions = [_plain(exchange, placeholder) for exchange in exchanges]
+    if getattr(processor.tokenizer, "chat_template", None):
+        return _template(processor.tokenizer, conversation, questions, lambda text: text, open_ended)
+    end = processor.tokenizer.eos_token or ""
+    told = [f" {(exchange.answer or '').strip()}{end}" for exchange in exchanges]
+    if open_ended:
+        told[-1] = ""
+    turns = [f"USER: {question} ASSISTANT:{answer}" for question, answer in zip(questions, told, strict=True)]
+    return f"{conversation.system} {''.join(turns)}".lstrip()
 
 
-def _text(words: str) -> dict[str, str]:
-    return {"type": "text", "text": words}
+def _part(part: str | None) -> dict[str, str]:
+    return {"type": "image"} if part is None else {"type": "text", "text": part}
 
 
-def _fill(owner: Any, sample: Sample, content: Any, system: Any) -> str:
-    messages = [{"role": "system", "content": system}] * bool(sample.system) + [{"role": "user", "content": content}]
+def _template(owner: Any, conversation: Conversation, questions: Sequence[Any], told: Any, open_ended: bool) -> str:
+    messages = [{"role": "system", "content": told(conversation.system)}] * bool(conversation.system)
+    for question, exchange in zip(questions, conversation.exchanges, strict=False):
+        messages.append({"role": "user", "content": question})
+        messages.append({"role": "assistant", "content": told((exchange.answer or "").strip())})
     try:
-        return owner.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return owner.apply_chat_template(
+            messages[:-1] if open_ended else messages, tokenize=False, add_generation_prompt=open_ended
+        )
     except TemplateError as error:
         raise SampleError(
-            f"the chat template refuses sample {sample.sample_id} ({error})",
+            f"the chat template refuses sample {conversation.sample_id} ({error})",
             expected="a system line and one question, or less",
-            next_step="Leave the system line out" if sample.system else "Choose another model",
+            next_step="Leave the system line out" if conversation.system else "Choose another model",
         ) from error

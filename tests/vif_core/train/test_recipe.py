@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from vif_core.errors import UsageError
-from vif_core.train.recipe import read_recipe, recipe_names
+from vif_core.train import recipe as recipes
+from vif_core.train.recipe import Recipe, read_recipe, read_stages, recipe_names, train
 
 
 def test_the_recipe_of_mini_llava_follows_llavas_order():
@@ -25,7 +26,8 @@ def test_the_recipe_of_mini_llava_follows_llavas_order():
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_packaged_recipes_are_read(name):
-    assert read_recipe(name).stages
+    recipe = read_recipe(name)
+    assert recipe.stages if isinstance(recipe, Recipe) else recipe.phases
 
 
 @pytest.mark.parametrize(
@@ -47,3 +49,39 @@ def test_a_wrong_recipe_is_one_line(tmp_path, text, line):
 def test_an_unknown_recipe_names_those_there_are():
     with pytest.raises(UsageError, match=r"no recipe named maxi-llava; expected one of .*mini-llava"):
         read_recipe("maxi-llava")
+
+
+def test_a_recipe_of_phases_is_refused_where_stages_are_needed():
+    with pytest.raises(UsageError, match="recipe mini-llava-vif has phases; expected one with stages"):
+        read_stages("mini-llava-vif")
+
+
+def test_stages_take_no_options_of_phases(tmp_path):
+    with pytest.raises(UsageError, match="--data for recipe mini-llava, which has stages"):
+        train("mini-llava", tmp_path, data="specks")
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """What would be launched: module and arguments, processes."""
+    calls = []
+    monkeypatch.setattr(recipes, "_launch", lambda command, processes, *_: calls.append((command, processes)))
+    return calls
+
+
+def test_a_training_is_written_down_with_its_options_and_goes_on_by_the_same_command(launched, tmp_path):
+    assert train("mini-llava-vif", tmp_path, steps=3, processes=1) == tmp_path / "mini-llava-vif"
+    train("mini-llava-vif", tmp_path, steps=3, processes=1)
+    assert launched == [(["-m", "vif_core.train.tune", str(tmp_path)], 1)] * 2
+    written = read_recipe(tmp_path / "recipe.yaml")
+    assert [phase.steps for phase in written.phases] == [3, 3]
+    (tmp_path / "mini-llava-vif").mkdir()
+    train("mini-llava-vif", tmp_path, steps=3, processes=1)
+    assert len(launched) == 2, "the trained model is there"
+
+
+def test_a_folder_that_holds_another_training_is_refused(launched, tmp_path):
+    train("mini-llava-vif", tmp_path, steps=3)
+    with pytest.raises(UsageError, match=r"holds another training, which differs in phases, seed; .* another --out"):
+        train("mini-llava-vif", tmp_path, seed=9)
+    assert len(launched) == 1

@@ -1,0 +1,104 @@
+"""A fine-tuning whose process is killed goes on to the same weights, and two processes learn what one does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from vif_core.load import load
+from vif_core.vlm.tiny import tiny_model
+
+RUN = "import sys, pathlib; from vif_core.train.recipe import train; train(sys.argv[1], pathlib.Path(sys.argv[2]))"
+
+
+@pytest.fixture
+def start(tiny_recipe, tmp_path):
+    """Starts a recipe that trains a saved tiny model into a folder, in a process group of its own."""
+    vlm = tiny_model("llava")
+    for part in (vlm.model, vlm.processor):
+        part.save_pretrained(tmp_path / "tiny")
+
+    def started(out, phases, **options):
+        recipe = tiny_recipe(phases, model=str(tmp_path / "tiny"), **options)
+        path = tmp_path / f"{out.name}.yaml"
+        path.write_text(yaml.safe_dump(recipe.to_values()))
+        command = [sys.executable, "-c", RUN, str(path), str(out)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
+
+    return started
+
+
+def finish(process):
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told.decode()[-2000:]
+
+
+def last_checkpoint(folder):
+    return max((int(path.name.partition("-")[2]) for path in folder.glob("checkpoint-*")), default=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [None, {"rank": 2, "alpha": 4, "dropout": 0.1}], ids=["full", "lora"])
+def test_a_training_killed_in_every_phase_ends_with_the_same_weights(start, tmp_path, lora):
+    train = ["vif", "decoder"] if lora else ["vif", "decoder", "projector", "vision"]
+    phases = [{"steps": 12, "train": ["vif"]}, {"steps": 12, "train": train, "lr": dict.fromkeys(train, 1e-3)}]
+    phases[1]["lora"] = lora
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole, phases))
+    for folder, steps in (("0-phase0", 3), ("1-phase1", 5)):
+        process = start(killed, phases)
+        deadline = time.monotonic() + 600
+        while last_checkpoint(killed / folder) < steps:
+            assert time.monotonic() < deadline
+            assert process.poll() is None, "it is killed before it ends"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    assert not (killed / "trained").exists()
+    finish(start(killed, phases))
+    for name in ("model", "vif", "adapter_model"):
+        paths = [out / "trained" / f"{name}.safetensors" for out in (whole, killed)]
+        assert paths[0].exists() == paths[1].exists() == (name == "vif" or (name == "model") != bool(lora))
+        if paths[0].exists():
+            expected, found = map(load_file, paths)
+            assert expected.keys() == found.keys()
+            assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert load(killed / "trained", device="cpu").vif is not None
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(start, tmp_path):
+    phases = [{"steps": 2, "per_device": 1, "train": ["decoder", "projector"]}]
+    for count in (1, 2):
+        finish(start(tmp_path / str(count), phases, vif=None, processes=count))
+    one, two = (load_file(tmp_path / count / "trained" / "model.safetensors") for count in ("1", "2"))
+    difference = torch.cat([(one[name] - two[name]).abs().flatten() for name in one])
+    print(f"max difference {difference.max():.1e}")
+    assert difference.mean() < 1e-5
+
+
+@pytest.mark.slow
+def test_two_processes_train_vif_where_one_has_words_alone(start, tmp_path):
+    finish(start(tmp_path / "out", [{"steps": 4, "rows": 2}], processes=2))
+    assert len((tmp_path / "out" / "learning.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_is_one_line(start, tmp_path):
+    phases = [{"data": [{"source": str(tmp_path / "nowhere.json")}]}]
+    _, told = (process := start(tmp_path / "out", phases)).communicate(timeout=600)
+    assert process.returncode != 0
+    lines = [line for line in told.decode().splitlines() if line.startswith("vifscope: ")]
+    assert lines == [f"vifscope: there is no data at {tmp_path}/nowhere.json; expected \"specks\", \"hub:OWNER/NAME\", "
+                     "or the path of a folder, .jsonl or .json file. Check the path."]  # fmt: skip

@@ -1,0 +1,44 @@
+"""What a phase trains: a model with VIF, or the same model without it (the control)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from vif_core.vif.model import VIFModel, VIFOutput, answer_loss
+from vif_core.vif.turns import Turns
+from vif_core.vlm.model import VLM
+
+
+class Learner(nn.Module):
+    """The parameters that may learn, under names that do not depend on VIF's presence: `base`, and VIF's `generator`.
+
+    Called as a VIFModel is. Without VIF turns are ignored and its losses are 0.
+    """
+
+    def __init__(self, vlm: VLM) -> None:
+        super().__init__()
+        self.vlm = vlm
+        self.base = vlm.model
+        if vlm.vif is not None:
+            self.generator = vlm.vif.generator
+
+    @property
+    def vif(self) -> VIFModel | None:
+        return self.vlm.vif
+
+    def forward(
+        self,
+        turns: Turns | None = None,
+        labels: Tensor | None = None,
+        label_weights: Tensor | None = None,
+        **inputs: Any,
+    ) -> VIFOutput:
+        if self.vif is not None:
+            return self.vif(turns=turns, labels=labels, label_weights=label_weights, **inputs)
+        logits = self.base(**inputs).logits
+        zero = logits.new_zeros(())
+        loss = zero if labels is None else answer_loss(logits, labels, label_weights)
+        none = dict.fromkeys(("kl", "volume", "entropy", "guide"), zero)
+        return VIFOutput(loss=loss, cross_entropy=loss, **none, logits=logits, readings=())

@@ -1,0 +1,91 @@
+"""What a training says while it runs: learning.jsonl, TensorBoard, and a progress bar."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+LEARNING = "learning.jsonl"
+
+
+class Records(TrainerCallback):
+    """One JSON line a log step in `folder`, and the same figures for TensorBoard where that is installed.
+
+    A phase that goes on from a checkpoint takes back what was written after it.     before: steps of earlier phases.
+    """
+
+    def __init__(self, folder: Path, phase: str, before: int) -> None:
+        self.folder, self.phase, self.before = folder, phase, before
+        self.board: Any = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
+        path = self.folder / LEARNING
+        if path.exists():
+            kept = [
+                line for line in path.read_text().splitlines(keepends=True) if self._stands(line, state.global_step)
+            ]
+            path.with_suffix(".part").write_text("".join(kept))
+            path.with_suffix(".part").replace(path)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self.board = SummaryWriter(self.folder / "tensorboard", purge_step=self.before + state.global_step + 1)
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if not state.is_world_process_zero or "loss" not in (logs or {}):
+            return  # the summary at the end of a phase is no log step
+        figures = {name: value for name, value in logs.items() if isinstance(value, int | float) and isfinite(value)}
+        line = {"phase": self.phase, "step": state.global_step, "time": round(time.time(), 1), **figures}
+        with (self.folder / LEARNING).open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.board is not None:
+            for name, value in figures.items():
+                self.board.add_scalar(name, value, self.before + state.global_step)
+            self.board.flush()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.board is not None:
+            self.board.close()
+
+    def _stands(self, line: str, step: int) -> bool:
+        try:
+            told = json.loads(line)
+        except json.JSONDecodeError:  # cut off when the process was killed
+            return False
+        return told["phase"] != self.phase or told["step"] <= step
+
+
+class ProgressBar(TrainerCallback):
+    """One bar a phase on stderr, with the latest losses."""
+
+    SHOWN = ("loss", "cross_entropy", "kl_nats", "map_box_lift")
+
+    def __init__(self, phase: str) -> None:
+        self.phase = phase
+        self.bar: Any = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.phase, file=sys.stderr)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.update()
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.bar is not None and logs:
+            self.bar.set_postfix({name: f"{logs[name]:.3g}" for name in self.SHOWN if name in logs}, refresh=False)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        if self.bar is not None:
+            self.bar.close()
