@@ -65,24 +65,37 @@ def _load_plain(model: str | Path, device: str, dtype: str, attn: str) -> VLM:
         processor = _processor(where, config, local_only)
     revision = _fingerprint(where) if isinstance(where, Path) else getattr(config, "_commit_hash", None) or ""
     name = where.resolve().name if isinstance(where, Path) else where
-    return VLM(weights.to(on), processor, name=name, revision=revision)
+    origin = str(model) if str(model) in EMBEDDED or not isinstance(where, Path) else str(where.resolve())
+    return VLM(weights.to(on), processor, name=name, revision=revision, origin=origin)
 
 
-def load_vif(folder: str | Path, device: str = "auto", dtype: str = "auto", attn: str = "sdpa") -> VIFModel:
-    """The model that `VIFModel.save_pretrained` wrote, or "mini-llava-vif". Options and errors as in `load`."""
-    vlm = load(folder, device, dtype, attn)
-    if vlm.vif is None:
+def load_vif(
+    folder: str | Path, device: str = "auto", dtype: str = "auto", attn: str = "sdpa", base: str | Path | None = None
+) -> VIFModel:
+    """The model that `VIFModel.save_pretrained` wrote, or "mini-llava-vif". Options and errors as in `load`.
+
+    base: what VIF was trained on, where it is not in the folder and has moved.
+    """
+    path = EMBEDDED.get(str(folder), Path(folder).expanduser())
+    if not (path / VIF_CONFIG).is_file():
         raise UsageError(
             f"model {folder} has no VIF", expected=f"a folder with {VIF_CONFIG}", next_step="Give it one with add_vif"
         )
-    return vlm.vif
+    return _load_with_vif(path, device, dtype, attn, base).vif
 
 
-def _load_with_vif(folder: Path, device: str, dtype: str, attn: str) -> VLM:
-    """The base (in the folder, or by its name), its adapter where there is one, and VIF."""
-    base, config = read_config(folder)
+def _load_with_vif(folder: Path, device: str, dtype: str, attn: str, base: str | Path | None = None) -> VLM:
+    """The base (in the folder, or where it came from), its adapter where there is one, and VIF."""
+    origin, config = read_config(folder)
     whole = (folder / "config.json").is_file()
-    vlm = _load_plain(folder if whole else base, device, dtype, attn)
+    try:
+        vlm = _load_plain(folder if whole else base or origin, device, dtype, attn)
+    except UsageError as error:
+        if whole:
+            raise
+        raise UsageError(
+            f"the base of {folder} is not found ({error})", next_step="Give load_vif its place as `base`"
+        ) from error
     if (folder / ADAPTER_CONFIG).is_file():
         _load_adapter(vlm, folder)
     vlm.name = folder.resolve().name

@@ -23,33 +23,40 @@ _SINK_ROWS = 64
 class Blend:
     """Query rows mixed with maps over some keys.
 
-    alpha: strength in [0, 1]; a scalar tensor where it is warmed up.
+    alpha: strength in [0, 1]; a scalar tensor where it is warmed up. At 0 nothing changes, sinks' share included.
     keys:  positions [B, P] in the padded sequence that the maps weigh; -1 fills up.
     maps:  weights [M, P], not negative; each map sums to 1 over its sample's keys.
-    turn:  [B, N] the map of each position of the padded sequence, -1 for none.
+    turn:  [B, N] the map of each position of the padded sequence, -1 for none. Later turns have higher numbers.
     later: positions from N on (generated later) take their sample's last map; without it they take none.
+    first: no position before it has a map: where that is known, only rows from there on are worked on.
     A row that sees none of its map's keys stays as it is.
     """
 
-    alpha: float
+    alpha: float | Tensor
     keys: Int[Tensor, "B P"]
     maps: Float[Tensor, "M P"]
     turn: Int[Tensor, "B N"]
     later: bool = True
+    first: int = 0
 
     def before(self, call: AttentionCall) -> AttentionCall:
         return call
 
     def after(self, call: AttentionCall, output: Float[Tensor, "B Q H D"]) -> Float[Tensor, "B Q H D"]:
-        turn = self._turns(call)  # [B Q]
-        weights, column = self._weights(call, turn, torch.arange(output.shape[1], device=output.device)[None])
+        if isinstance(self.alpha, float) and self.alpha == 0:
+            return output
+        start = max(0, self.first - call.query_positions.start)
+        rows = torch.arange(start, output.shape[1], device=output.device)  # [R]
+        weights, column = self._weights(call, self._turns(call)[:, start:], rows[None])  # [B R P]
         values = call.value.gather(2, column[:, None, :, None].expand(-1, call.value.shape[1], -1, output.shape[-1]))
-        seen = torch.einsum("bqp,bgpd->bqgd", weights.to(values.dtype), values)
-        share = weights.sum(-1)[..., None, None]  # [B Q 1 1]
-        mixed = (1 - self.alpha) * output + self.alpha * seen.repeat_interleave(output.shape[2] // seen.shape[2], 2)
-        mass = 1.0 if call.sinks is None else self._mass(call)
+        seen = torch.einsum("brp,bgpd->brgd", weights.to(values.dtype), values)
+        share = weights.sum(-1)[..., None, None]  # [B R 1 1]
+        mass = 1.0 if call.sinks is None else self._mass(call, rows)
+        own = output[:, start:]
+        mixed = (1 - self.alpha) * own + self.alpha * seen.repeat_interleave(own.shape[2] // seen.shape[2], 2)
         mixed = mixed / ((1 - self.alpha) * mass + self.alpha * share).clamp(min=torch.finfo(weights.dtype).tiny)
-        return torch.where(share > 0, mixed.to(output.dtype), output)
+        changed = torch.where((share > 0) & (self.alpha > 0), mixed.to(output.dtype), own)
+        return torch.cat([output[:, :start], changed], dim=1)
 
     def rows(self, call: AttentionCall, rows: Int[Tensor, "B R"], flow: Float[Tensor, "B H R K"]) -> Tensor:
         rows = rows.to(flow.device) % call.query.shape[2]
@@ -57,7 +64,7 @@ class Blend:
         laid = torch.zeros_like(flow[:, 0]).scatter_add(2, column[:, None].expand_as(weights), weights.to(flow.dtype))
         mixed = (1 - self.alpha) * flow + self.alpha * laid[:, None]
         mixed = mixed / mixed.sum(-1, keepdim=True).clamp(min=torch.finfo(flow.dtype).tiny)
-        return torch.where(laid.sum(-1)[:, None, :, None] > 0, mixed, flow)
+        return torch.where((laid.sum(-1)[:, None, :, None] > 0) & (self.alpha > 0), mixed, flow)
 
     def changes(self, call: AttentionCall) -> Int[Tensor, "B R"]:
         changed = self._turns(call) >= 0
@@ -67,11 +74,9 @@ class Blend:
         """The map of each of this call's queries, -1 for none."""
         positions = call.query_positions
         known = self.turn[:, positions.start : positions.stop]
-        missing = len(positions) - known.shape[1]
-        if missing == 0:
-            return known
-        last = self.turn[:, -1:] if self.later else torch.full_like(self.turn[:, -1:], -1)
-        return torch.cat([known, last.expand(-1, missing)], dim=1)
+        last = self.turn.amax(1, keepdim=True)
+        beyond = last if self.later else torch.full_like(last, -1)
+        return torch.cat([known, beyond.expand(-1, len(positions) - known.shape[1])], dim=1)
 
     def _weights(
         self, call: AttentionCall, turn: Int[Tensor, "B R"], rows: Int[Tensor, "B R"] | Int[Tensor, "1 R"]
@@ -83,8 +88,7 @@ class Blend:
         weights = self.maps[turn.clamp(min=0)] * (turn >= 0)[..., None]  # [B R P]
         return weights * (there[:, None] & call.visible(rows, column)), column
 
-    def _mass(self, call: AttentionCall) -> Float[Tensor, "B Q H 1"]:
+    def _mass(self, call: AttentionCall, rows: Int[Tensor, " R"]) -> Float[Tensor, "B R H 1"]:
         """What attention sinks leave to the keys of each row."""
-        everything = torch.arange(call.query.shape[2], device=call.query.device)
-        parts = [call.rows(part[None]).sum(-1) for part in everything.split(_SINK_ROWS)]  # [B H part]
+        parts = [call.rows(part).sum(-1) for part in rows.split(_SINK_ROWS)]  # [B H part]
         return torch.cat(parts, dim=-1).transpose(1, 2)[..., None]

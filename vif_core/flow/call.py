@@ -78,9 +78,9 @@ class AttentionCall:
         seen = torch.ones(len(keys), rows.shape[1], keys.shape[1], dtype=torch.bool, device=keys.device)
         if self.mask is not None and self.mask.dim() == 4:
             mask = self.mask[:, 0].expand(len(keys), -1, -1)
-            mask = mask.gather(2, keys[:, None].expand(-1, mask.shape[1], -1))  # [B Q P]
             if mask.shape[1] > 1:
-                mask = mask.gather(1, rows[:, :, None].expand(len(keys), -1, keys.shape[1]))  # [B R P]
+                mask = mask.gather(1, rows[:, :, None].expand(len(keys), -1, mask.shape[2]))  # [B R K]
+            mask = mask.gather(2, keys[:, None].expand(-1, mask.shape[1], -1))  # [B R P]
             return seen & (mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2)
         if self.mask is not None:
             seen = seen & self.mask.bool().gather(1, keys)[:, None]

@@ -39,10 +39,17 @@ class Session:
     proving: bool = True
     fired: set[nn.Module] = field(default_factory=set)
 
-    def count_positions(self, _model: nn.Module, _args: Any, kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook of the model: its padding mask spans every position so far."""
-        mask = kwargs.get("attention_mask")
-        self.total = mask.shape[1] if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    def count_positions(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the model: its padding mask spans every position so far; without one, the cache tells."""
+        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        if isinstance(mask, Tensor) and mask.dim() == 2:
+            self.total = mask.shape[1]
+        elif cache is not None:
+            ids = args[0] if args else kwargs.get("input_ids")
+            given = kwargs["inputs_embeds"] if ids is None else ids
+            self.total = int(cache.get_seq_length()) + given.shape[1]
+        else:
+            self.total = None
 
 
 @dataclass(frozen=True)

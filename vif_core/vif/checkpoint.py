@@ -1,7 +1,7 @@
 """VIF on disk: vif_config.json and vif.safetensors, beside what else was trained.
 
-A folder holds the whole model where the base was trained as well, an adapter (PEFT) where LoRA was, or VIF alone with
-the base's name.
+A folder holds the whole model where the base was trained as well, an adapter (PEFT) where LoRA was, or VIF alone; the
+latter two say where the base came from.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ CONFIG = "vif_config.json"
 WEIGHTS = "vif.safetensors"
 
 
-def write_vif(model: VIFModel, folder: Path, dtype: torch.dtype | None = None) -> None:
-    """VIF's configuration, the base it belongs to, and its weights (in `dtype`, or as they are)."""
+def write_vif(model: VIFModel, folder: Path, base: str) -> None:
+    """VIF's configuration, what base it belongs to, and its weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"base": model.vlm.name, "revision": model.vlm.revision, "config": asdict(model.config)}
+    values = {"base": base, "revision": model.vlm.revision, "config": asdict(model.config)}
     (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n")
     kept = _unshared(model.generator.state_dict())
-    weights = {name: value.to(dtype or value.dtype).contiguous() for name, value in kept.items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file({name: value.contiguous() for name, value in kept.items()}, folder / WEIGHTS, metadata={"format": "pt"})
 
 
 def read_config(folder: Path) -> tuple[str, VIFConfig]:

@@ -13,7 +13,7 @@ from vif_core.errors import UsageError
 Pair = tuple[int, int]
 """(extraction layer, injection layer), from 0. Features are the extraction layer's output."""
 
-Mapping4 = Literal["default", "early", "late", "five-pairs"]
+LayerMapping = Literal["default", "early", "late", "five-pairs"]
 Preset = Literal["paper", "release"]
 Variant = Literal["none", "no-posterior", "no-sparsity", "full-sequence", "deep-only", "mid-feature"]
 
@@ -21,10 +21,20 @@ _STARTS = {"default": 11, "early": 9, "five-pairs": 9, "late": 13}
 """First extraction layer of each mapping in a decoder of 32 layers (paper, Table 4)."""
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {},
+    "paper": {
+        "depth": 2,
+        "feed_forward": 4,
+        "normalise": "sum",
+        "volume_of": "amplitude",
+        "entropy_of": "weights",
+        "losses_of": "all-pairs",
+        "inference": "mean",
+        "later": "turn",
+        "points": "centres",
+        "shared_queries": False,
+    },
     "release": {
         "width": -1,
-        "feed_forward": 4,
         "depth": 3,
         "normalise": "softmax",
         "volume_of": "variance",
@@ -36,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "shared_queries": True,
     },
 }
-"""What the authors' release does otherwise than their paper says."""
+"""What the paper says, and what its authors' release does otherwise."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +73,7 @@ class VIFConfig:
     """
 
     preset: Preset = "paper"
-    mapping: Mapping4 = "default"
+    mapping: LayerMapping = "default"
     pairs: tuple[Pair, ...] | None = None
     slots: int = 16
     min_spread: float = 0.035
@@ -89,19 +99,17 @@ class VIFConfig:
     variant: Variant = "none"
 
     def __post_init__(self) -> None:
-        for name, kind in (("preset", Preset), ("mapping", Mapping4), ("variant", Variant)):
+        for name, kind in (("preset", Preset), ("mapping", LayerMapping), ("variant", Variant)):
             _one_of(name, getattr(self, name), get_args(kind))
-        defaults = _PAPER | PRESETS[self.preset]
-        for name, value in defaults.items():
-            if getattr(self, name) is None and name != "width":
+        for name, value in (PRESETS["paper"] | PRESETS[self.preset]).items():
+            if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
-        if self.width is None and "width" in PRESETS[self.preset]:
-            object.__setattr__(self, "width", PRESETS[self.preset]["width"])
         for name, allowed in _CHOICES.items():
             _one_of(name, getattr(self, name), allowed)
-        for name in ("alpha",):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"VIFConfig.{name} is {getattr(self, name)}", expected="a number from 0 to 1")
+        if not 0 <= self.alpha <= 1:
+            raise UsageError(f"VIFConfig.alpha is {self.alpha}", expected="a number from 0 to 1")
+        if self.width is not None and self.width != -1 and self.width < 1:
+            raise UsageError(f"VIFConfig.width is {self.width}", expected="at least 1, or -1 for the decoder's")
         for name in ("slots", "depth", "heads", "feed_forward"):
             if getattr(self, name) < 1:
                 raise UsageError(f"VIFConfig.{name} is {getattr(self, name)}", expected="at least 1")
@@ -151,7 +159,7 @@ class VIFConfig:
             raise UsageError(f"a value of VIFConfig has the wrong type ({error})") from error
 
 
-def layer_pairs(mapping: Mapping4, num_layers: int) -> tuple[Pair, ...]:
+def layer_pairs(mapping: LayerMapping, num_layers: int) -> tuple[Pair, ...]:
     """The pairs of a named mapping in a decoder of any depth; at 32 layers those of the paper's Table 4.
 
     Spacing d = max(1, floor(2 n / 32 + 0.5)); injection layers end at the last layer, extraction starts at
@@ -178,18 +186,6 @@ def default_width(hidden_size: int) -> int:
     return min(512, max(128, -(-hidden_size // 8 // 64) * 64))
 
 
-_PAPER: dict[str, Any] = {
-    "depth": 2,
-    "feed_forward": 4,
-    "normalise": "sum",
-    "volume_of": "amplitude",
-    "entropy_of": "weights",
-    "losses_of": "all-pairs",
-    "inference": "mean",
-    "later": "turn",
-    "points": "centres",
-    "shared_queries": False,
-}
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "normalise": ("sum", "softmax"),
     "volume_of": ("amplitude", "variance"),

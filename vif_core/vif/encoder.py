@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from vif_core.vif.losses import Latent
 
 _PERIODS = 4
+_FIRST_GAIN = 2.5
+_FIRST_LOGVAR = -4.0
 
 
 class CrossAttention(nn.Module):
@@ -24,6 +26,9 @@ class CrossAttention(nn.Module):
         self.heads = heads
         self.norm_x, self.norm_y, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        with torch.no_grad():  # sharper than usual from the start: nearly uniform attention learns very slowly
+            self.query.weight.mul_(_FIRST_GAIN)
+            self.key_value.weight[:width].mul_(_FIRST_GAIN)
         self.out = nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, feed_forward * width), nn.Linear(feed_forward * width, width)
 
@@ -88,7 +93,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.mean, self.logvar = nn.Linear(width, width), nn.Linear(width, width)
         nn.init.zeros_(self.logvar.weight)
-        nn.init.constant_(self.logvar.bias, -2.0)
+        nn.init.constant_(self.logvar.bias, _FIRST_LOGVAR)  # little noise until there is a signal
 
     def forward(
         self,

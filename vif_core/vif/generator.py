@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vif_core.errors import UsageError
 from vif_core.vif.config import VIFConfig
 from vif_core.vif.encoder import Condenser, Encoder, place_basis, place_code
 from vif_core.vif.gmm import SlotDecoder, Spotlights, render
@@ -110,17 +111,15 @@ class Generator(nn.Module):
 def swapped(lights: Spotlights, sample: Int[Tensor, " M"]) -> Spotlights:
     """Each turn's spotlights replaced by those of a turn of another sample, in a cycle.
 
-    Raises ValueError where all turns belong to one sample.
+    Raises UsageError where all turns belong to one sample.
     """
-    counts = sample.bincount()
-    order = torch.arange(len(sample), device=sample.device).roll(-int(counts.max()))
-    same = sample[order] == sample
-    if same.any():
-        other = torch.stack([(sample != s).nonzero()[0, 0] if (sample != s).any() else s for s in sample[same]])
-        order = order.clone()
-        order[same] = other
-        if (sample[order] == sample).any():
-            raise ValueError("maps cannot be swapped within one sample")
+    places = torch.arange(len(sample), device=sample.device)
+    other = sample[:, None] != sample  # [M M]
+    if not other.any(1).all():
+        raise UsageError("swapped maps of a single sample", expected="turns of two samples or more in a batch")
+    turned = places.roll(-int(sample.bincount().max()))  # each map once, where samples have equally many turns
+    following = ((places - places[:, None]) % len(sample)).masked_fill(~other, len(sample)).argmin(1)
+    order = torch.where(sample[turned] != sample, turned, following)
     return replace(lights, centres=lights.centres[order], spreads=lights.spreads[order], weights=lights.weights[order])
 
 

@@ -59,8 +59,7 @@ def gaussians(
 
     points: (row, col) in [0, 1].     extent: height and width over the image's longer side, the unit of spreads.
     """
-    offset = (points[:, None] - lights.centres[:, :, None]) * extent[:, None]  # [M K P A]
-    return torch.exp(-offset.square().sum(-1) / (2 * lights.spreads.square()[..., None]))
+    return _exponents(lights, points, extent).exp()
 
 
 def render(
@@ -74,12 +73,19 @@ def render(
 
     normalise: "sum" divides by the sum; "softmax" takes the softmax of B's values, as the authors' release does.
     """
-    values = (lights.weights[..., None] * gaussians(lights, points, extent)).sum(1)  # [M P]
+    weights = lights.weights[..., None]  # [M K 1]
     if normalise == "softmax":
-        exponents = values.masked_fill(~covered, torch.finfo(values.dtype).min)
-        return exponents.softmax(-1) * covered
-    values = values * covered
-    return values / values.sum(-1, keepdim=True).clamp(min=1e-12)
+        values = (weights * gaussians(lights, points, extent)).sum(1)  # [M P]
+    else:  # in logs: a narrow spotlight between the cells of a coarse grid would be 0 at all of them
+        values = (weights.clamp(min=1e-30).log() + _exponents(lights, points, extent)).logsumexp(1)
+    return values.masked_fill(~covered, torch.finfo(values.dtype).min).softmax(-1) * covered
+
+
+def _exponents(
+    lights: Spotlights, points: Float[Tensor, "M P A"], extent: Float[Tensor, "M P A"]
+) -> Float[Tensor, "M K P"]:
+    offset = (points[:, None] - lights.centres[:, :, None]) * extent[:, None]  # [M K P A]
+    return -offset.square().sum(-1) / (2 * lights.spreads.square()[..., None])
 
 
 def _even_places(slots: int, axes: int) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ MapsFrom = Literal["own", "swapped", "constant"]
 class PairReading:
     """What one layer pair made of a pass's M turns.
 
-    lights, maps: of the latent in use.     prior_lights: of the prior's mean, where the posterior is in use.
+    lights, maps: of the latent in use.     prior_maps: of the prior's mean, where the posterior is in use.
     target: flow of the extraction layer's response rows over the canvas, where it is asked for (the guide).
     """
 
@@ -56,10 +57,18 @@ class PairReading:
 
 @dataclass
 class Pass:
-    """One forward pass over sequences, from its prefill on: what the layers hand to one another."""
+    """One forward pass over sequences, from its prefill on: what the layers hand to one another.
+
+    pairs: that have a map.
+    seeds: of each turn's noise, where it must be the same in every pass; None for fresh noise.
+    chance: in [0, 1] for each turn, whether its map comes from the posterior (`posterior_share`).
+    """
 
     turns: Turns
     draw: Draw
+    pairs: frozenset[tuple[int, int]]
+    seeds: list[int] | None = None
+    chance: Tensor | None = None
     hidden: dict[int, Tensor] = field(default_factory=dict)
     readings: dict[int, PairReading] = field(default_factory=dict)
     blends: dict[int, Blend] = field(default_factory=dict)
@@ -72,7 +81,7 @@ class VIFOutput:
     """What a pass of a VIFModel gives. Losses are scalars, 0 where they do not apply.
 
     loss: equation 10 with the configuration's weights, and logits as the base model's.
-    kl: mean or sum as configured; kl_nats: a turn and pair, in nats.     guide: see `VIFModel.guide`.
+    kl: mean or sum as configured.      guide: see `guide_loss`.        readings: of the pairs that had a map.
     """
 
     loss: Tensor
@@ -105,7 +114,7 @@ class Injection:
         return self.blend.rows(call, rows, flow) if self.blend else flow
 
     def changes(self, call: AttentionCall) -> Tensor:
-        return self.blend.changes(call) if self.blend else torch.zeros(len(call.query), 1, dtype=torch.long)
+        return self.blend.changes(call) if self.blend else _first_row(call)
 
 
 class Guide:
@@ -128,7 +137,7 @@ class Guide:
         return flow
 
     def changes(self, call: AttentionCall) -> Tensor:
-        return torch.zeros(len(call.query), 1, dtype=torch.long, device=call.query.device)
+        return _first_row(call)
 
 
 def response_flow(call: AttentionCall, turns: Turns) -> Float[Tensor, "M V"]:
@@ -157,9 +166,13 @@ class VIFModel(nn.Module):
 
     base: the model itself, changed in place by hooks.    generator: VIF's own parameters.    vlm: what wraps the base.
     draw: whose latent gives the map in evaluation; training draws from the posterior where an answer is known.
+    draw_seed: evaluation draws the same for the same question in every pass, so that the pass that is measured repeats
+        the one that generated; another seed draws anew.
     posterior_share: share of turns in training whose map comes from the posterior, the others' from the prior.
     maps_from: "own", or a control.      alpha: strength in use, the configuration's unless it is warmed up.
-    guiding: whether extraction layers' flow is read as the guide's target.
+    guiding: whether extraction layers' flow is read as the guide's target.    seeking: how it guides (`guide_loss`).
+    pairs_a_pass: in training, so many pairs drawn at random have a map in a pass; None for all. VIF alone learns about
+        as much from one, at a quarter of the time.
     Under gradient checkpointing one pass at a time may await its backward.
     """
 
@@ -173,27 +186,27 @@ class VIFModel(nn.Module):
         self.config = (config or VIFConfig()).resolved(len(blocks), _width(vlm))
         self.generator = Generator(self.config, _width(vlm)).to(vlm.device)
         self.draw: Draw = "prior-mean" if self.config.inference == "mean" else "prior-draw"
+        self.draw_seed = 0
         self.posterior_share = 1.0
         self.maps_from: MapsFrom = "own"
-        self.alpha: float = self.config.alpha
-        self.guiding = False
+        self.alpha: float | Tensor = self.config.alpha
+        self.guiding = self.seeking = False
+        self.pairs_a_pass: int | None = None
         self.enabled = True
         self.current: Pass | None = None
         self.given: Turns | None = None
-        self.base.register_forward_pre_hook(self._begin, with_kwargs=True)
-        assert self.config.pairs is not None
-        for mid, deep in self.config.pairs:
-            blocks[mid].register_forward_hook(self._extracting(mid, deep))
-            if self.config.variant == "mid-feature":
-                blocks[deep].register_forward_pre_hook(self._mixing(mid), with_kwargs=True)
-        self._attach()
-        vlm.vif = self
+        self.held: Mapping[int, Spotlights] = {}
         self.generator.eval()
+        with ExitStack() as attaching:  # what was hooked is let go where the proof fails
+            self._attach(attaching, blocks)
+            self._attached = attaching.pop_all()
+        vlm.vif = self
 
     # -- passes
 
     def forward(
         self,
+        *,
         turns: Turns | None = None,
         labels: Int[Tensor, "B T"] | None = None,
         label_weights: Float[Tensor, "B T"] | None = None,
@@ -212,22 +225,29 @@ class VIFModel(nn.Module):
         loss = cross_entropy + config.lambda_kl * kl + weight_sp * sparse
         return VIFOutput(loss, cross_entropy, kl, spread, mixture, guide, out.logits, readings)
 
-    def generate(self, **inputs: Any) -> Tensor:
-        """As the base model's; the map comes from the prompt, and generated tokens keep it (`later`)."""
-        with self.giving(inputs.pop("turns", None)):
+    def generate(self, **inputs: Any) -> Any:
+        """As the base model's; the map comes from the prompt, and generated tokens keep it (`later`).
+
+        turns: what `VLM.encode` tells. Without them all text of the prompt is one question.
+        """
+        turns = inputs.pop("turns", None)
+        if turns is None and self.enabled and inputs.get("input_ids") is not None:
+            turns = self._turns_of(inputs)
+        with self.giving(turns):
             return self.base.generate(**inputs)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """VIF's configuration and weights, and what else was trained: a LoRA adapter, or the base where it may train.
 
-        A base whose parameters are all frozen is not written: its name is, and loading takes it from there.
+        A base whose parameters are all frozen is not written: where it was loaded from is, and loading takes it there.
         """
         folder = Path(folder)
-        write_vif(self, folder)
         adapted = getattr(self.base, "_hf_peft_config_loaded", False)
-        if adapted or any(parameter.requires_grad for parameter in self.base.parameters()):
+        whole = not adapted and any(parameter.requires_grad for parameter in self.base.parameters())
+        write_vif(self, folder, base=self.vlm.name if whole else self.vlm.origin)
+        if adapted or whole:
             self.base.save_pretrained(folder)
-        if not adapted:
+        if whole:
             self.vlm.processor.save_pretrained(folder)
 
     def facts(self) -> dict[str, Any]:
@@ -240,12 +260,22 @@ class VIFModel(nn.Module):
         """Centres, spreads and weights of one sample's spotlights, by layer pair and branch.
 
         "prior", and where the sample has an answer "posterior". The latent's mean, [K]; with `draws` N, N draws [N, K].
+        Raises UsageError where no spotlight is made: a sample without a picture, variant mid-feature.
         """
         answer = [self.vlm.response_ids(sample.answer)] if sample.answer else None
         batch = self.vlm.encode([sample], answer)
-        with torch.inference_mode(), self.drawing("posterior-mean"):
-            self.base(**batch.inputs)
-        assert self.current is not None
+        training = self.generator.training
+        self.generator.eval()
+        try:
+            with torch.inference_mode(), self.drawing("posterior-mean"):
+                self.base(**batch.inputs)
+        finally:
+            self.generator.train(training)
+        if self.current is None or not self.current.readings:
+            raise UsageError(
+                f"sample {sample.sample_id} has no spotlights",
+                expected="a picture, and VIF that is enabled and not of variant mid-feature",
+            )
         assert self.config.pairs is not None
         found: dict[tuple[int, int], dict[str, Spotlights]] = {}
         for pair in self.config.pairs:
@@ -282,6 +312,18 @@ class VIFModel(nn.Module):
             self.given = before
 
     @contextmanager
+    def holding(self, lights: Mapping[int, Spotlights]) -> Iterator[None]:
+        """Within the block these spotlights, by injection layer, stand in for every prefill's own.
+
+        One for each of its turns, in their order: those that a pass over the same samples with their answers made, say.
+        """
+        before, self.held = self.held, lights
+        try:
+            yield
+        finally:
+            self.held = before
+
+    @contextmanager
     def drawing(self, draw: Draw) -> Iterator[None]:
         """Within the block maps come from this latent."""
         if draw not in get_args(Draw):
@@ -293,12 +335,19 @@ class VIFModel(nn.Module):
             self.draw = before
 
     def told(self, batch: Batch) -> Batch:
-        """The batch with its turns among its inputs: the prompt's question, and a response where it has one."""
-        batch.inputs["turns"] = turns_of_layouts(batch.layouts, batch.length)  # type: ignore[assignment]
+        """The batch with its turns among its inputs: the prompt's question, and a response where it has one.
+
+        Where generated tokens take no map, a response's rows take none either, outside training.
+        """
+        responses = self.config.later == "turn" or self.generator.training
+        batch.inputs["turns"] = turns_of_layouts(batch.layouts, batch.length, responses=responses)  # type: ignore[assignment]
         return batch
 
     def _turns_of(self, inputs: dict[str, Any]) -> Turns:
-        """Turns of plain processor outputs: all text is question. Raises GridMismatch where the images are needed."""
+        """Turns of plain processor outputs: all text is question, and sequences with images hold as many each.
+
+        Raises UsageError where the images are not among the inputs, GridMismatch where they do not fit their tokens.
+        """
         vlm, ids = self.vlm, inputs["input_ids"].cpu()
         mask = inputs.get("attention_mask")
         kept = mask.bool().cpu() if mask is not None and mask.dim() == 2 else torch.ones_like(ids, dtype=torch.bool)
@@ -308,7 +357,13 @@ class VIFModel(nn.Module):
         listed: Any = next(
             (outputs[key] for key in ("image_grid_thw", "image_sizes", "pixel_values") if key in outputs), []
         )
-        each = len(listed) // max(1, int(visual.any(1).sum()))  # images of a sequence that has any
+        each, odd = divmod(len(listed), max(1, int(visual.any(1).sum())))  # images of a sequence that has any
+        if visual.any() and (not each or odd):
+            raise UsageError(
+                f"{len(listed)} images for the visual tokens of {int(visual.any(1).sum())} prompts",
+                expected="as many images in each prompt that has any, and their pixel_values",
+                next_step="Call the VIFModel's generate, and pass the turns that VLM.encode tells",
+            )
         places, first = [], 0
         for row in visual.numpy():
             count = each if row.any() else 0
@@ -326,13 +381,26 @@ class VIFModel(nn.Module):
             self.current = None
         elif cache is None or cache.get_seq_length() == 0:  # a prefill; later steps go on with its maps
             turns = turns if turns is not None else self.given
-            if turns is None and kwargs.get("input_ids") is not None:
-                turns = self._turns_of(kwargs)
-            self.current = None
-            if turns is not None and len(turns):
-                turns = turns.to(self.vlm.device)
-                self.current = Pass(turns, self._draw_of(turns))
+            ids = args[0] if args else kwargs.get("input_ids")
+            if turns is None and ids is not None:
+                turns = self._turns_of({"input_ids": ids, **kwargs})
+            self.current = None if turns is None or not len(turns) else self._pass_over(turns, ids)
         return args, kwargs
+
+    def _pass_over(self, turns: Turns, ids: Tensor | None) -> Pass:
+        if ids is not None and len(ids) > len(turns.of):
+            turns = turns.repeated(len(ids) // len(turns.of))
+        draw = self._draw_of(turns)
+        made = Pass(turns.to(self.vlm.device), draw, self._pairs_of_pass())
+        if ids is not None and draw.endswith("draw") and not self.generator.training:
+            made.seeds = _text_seeds(ids, turns)
+        return made
+
+    def _pairs_of_pass(self) -> frozenset[tuple[int, int]]:
+        assert self.config.pairs is not None
+        if not self.generator.training or self.pairs_a_pass is None:
+            return frozenset(self.config.pairs)
+        return frozenset(self.config.pairs[i] for i in torch.randperm(len(self.config.pairs))[: self.pairs_a_pass])
 
     def _draw_of(self, turns: Turns) -> Draw:
         if not self.generator.training:
@@ -344,20 +412,20 @@ class VIFModel(nn.Module):
         def hook(_block: nn.Module, _args: Any, output: Any) -> None:
             current = self.current
             hidden = output[0] if isinstance(output, tuple) else output
-            if current is None or hidden.shape[1] != current.turns.of.shape[1]:
-                return  # a step of generation: the prefill's maps hold
+            if current is None or (mid, deep) not in current.pairs or hidden.shape[1] < current.turns.of.shape[1]:
+                return  # a step of generation: the prefill's maps hold (without a cache, steps are longer than it)
             if self.config.variant == "mid-feature":
                 current.hidden[mid] = hidden
                 return
-            reading = self._read(current, mid, hidden)
+            reading = self._read(current, mid, hidden, self.held.get(deep))
             current.readings[deep] = reading
             turns = current.turns
             later = self.config.later == "turn"
-            current.blends[deep] = Blend(self.alpha, reading.canvas.keys, reading.maps, turns.of, later)
+            current.blends[deep] = Blend(self.alpha, reading.canvas.keys, reading.maps, turns.of, later, turns.first)
 
         return hook
 
-    def _read(self, current: Pass, mid: int, hidden: Tensor) -> PairReading:
+    def _read(self, current: Pass, mid: int, hidden: Tensor, held: Spotlights | None = None) -> PairReading:
         turns, draw = current.turns, current.draw
         where = canvas(turns, self.config)
         branches = self.generator(hidden, turns, where, posterior=draw.startswith("posterior"))
@@ -365,19 +433,28 @@ class VIFModel(nn.Module):
         latent = prior if posterior is None or draw.startswith("prior") else posterior
         if draw.endswith("draw"):
             if mid not in current.noise:  # drawn once a pass, so that recomputation under checkpointing repeats it
-                current.noise[mid] = torch.randn_like(latent.mean)
+                current.noise[mid] = self._noise(current, mid, latent.mean)
             z = latent.at(current.noise[mid])
-            if posterior is not None and self.posterior_share < 1:
-                own = torch.arange(len(z), device=z.device) % 100 < round(100 * self.posterior_share)
+            if posterior is not None and self.generator.training and self.posterior_share < 1:
+                if current.chance is None:
+                    current.chance = torch.rand(len(z), device=z.device)
+                own = current.chance < self.posterior_share
                 z = torch.where(own[:, None, None], z, prior.at(current.noise[mid]))
         else:
             z = latent.mean
-        lights = self._lights(z, turns)
+        lights = self._lights(z, turns) if held is None else _fitting(held, turns)
         prior_maps = None
         if posterior is not None:
             prior_maps = where.draw(self._lights(prior.mean, turns), self.config)
         maps = where.draw(lights, self.config)
         return PairReading(lights, maps, prior, posterior, where, prior_maps, current.targets.get(mid))
+
+    def _noise(self, current: Pass, mid: int, like: Tensor) -> Tensor:
+        if current.seeds is None:
+            return torch.randn_like(like)
+        seeds = [crc32(f"{mid} {self.draw_seed}".encode(), seed) for seed in current.seeds]
+        drawn = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(drawn).to(like.device)
 
     def _lights(self, z: Tensor, turns: Turns) -> Spotlights:
         if self.maps_from == "constant":
@@ -389,7 +466,7 @@ class VIFModel(nn.Module):
         def hook(_block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
             current = self.current
             hidden = args[0] if args else kwargs["hidden_states"]
-            if current is None or mid not in current.hidden or hidden.shape[1] != current.turns.of.shape[1]:
+            if current is None or mid not in current.hidden or hidden.shape[1] < current.turns.of.shape[1]:
                 return None
             visual = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
             visual = visual.scatter(1, current.turns.visual.clamp(min=0), current.turns.visual >= 0)
@@ -410,7 +487,7 @@ class VIFModel(nn.Module):
         assert config.volume_of is not None
         volumes = [volume(r.lights, config.volume_of).mean() for r in readings]
         entropies = [entropy(r.maps if config.entropy_of == "map" else r.lights.weights).mean() for r in readings]
-        guides = [guide_loss(maps, r.target) for r in readings if r.target is not None
+        guides = [guide_loss(maps, r.target, self.seeking) for r in readings if r.target is not None
                   for maps in (r.maps, r.prior_maps) if maps is not None]  # fmt: skip
         of = slice(0, 1) if config.losses_of == "first-pair" else slice(None)
         sums = [torch.stack([loss.mean() for loss in losses[of]]).mean() if losses else 0.0
@@ -419,20 +496,33 @@ class VIFModel(nn.Module):
 
     # -- attaching
 
-    def _attach(self) -> None:
+    def _attach(self, attaching: ExitStack, blocks: nn.ModuleList) -> None:
+        """Hooks base and blocks, and proves by one pass that something reaches every injection layer."""
+        pairs = self.config.pairs
+        assert pairs is not None
+        attaching.callback(self.base.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
+        for mid, deep in pairs:
+            attaching.callback(blocks[mid].register_forward_hook(self._extracting(mid, deep)).remove)
+            if self.config.variant == "mid-feature":
+                mixing = blocks[deep].register_forward_pre_hook(self._mixing(mid), with_kwargs=True)
+                attaching.callback(mixing.remove)
         if self.config.variant == "mid-feature":
-            return
-        assert self.config.pairs is not None
-        wanted = {deep: Injection(self, deep) for _, deep in self.config.pairs}
-        session: dict[int, list[Any]] = {deep: [injection] for deep, injection in wanted.items()}
-        for mid, _ in self.config.pairs:
-            session.setdefault(mid, []).append(Guide(self, mid))
-        self._attached = intervene(self.vlm, session)
-        self._attached.__enter__()
-        blended = set(self.current.blends) if self.current else set()
-        if blended != set(wanted):
+            with torch.inference_mode():
+                self.base(**self.vlm.probe().inputs, use_cache=False)
+            reached = {deep for mid, deep in pairs if self.current and mid in self.current.hidden}
+        else:
+            interventions: dict[int, list[Any]] = {deep: [Injection(self, deep)] for _, deep in pairs}
+            attending = {layer.index for layer in self.vlm.layers}
+            for mid, _ in pairs:
+                if mid in attending:
+                    interventions.setdefault(mid, []).append(Guide(self, mid))
+            attaching.enter_context(intervene(self.vlm, interventions))
+            readings = self.current.readings if self.current else {}
+            reached = {deep for deep, reading in readings.items() if reading.maps.any()}
+        missed = sorted({deep for _, deep in pairs} - reached)
+        if missed:
             raise UnsupportedModel(
-                f"no map reached the injection layers {sorted(set(wanted) - blended)} of {self.vlm.name}",
+                f"no map reached the injection layers {missed} of {self.vlm.name}",
                 expected="visual tokens that lie on a grid, and extraction layers that run before them",
                 next_step="Choose other layer pairs, or another model",
             )
@@ -461,15 +551,41 @@ def answer_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -
     return (losses * own).sum() / own.sum().clamp(min=1e-6)
 
 
-def guide_loss(maps: Float[Tensor, "M P"], target: Float[Tensor, "M P"]) -> Tensor:
-    """Cross-entropy in nats of the map against the sharpened flow of the layer whose features it was made from."""
+def guide_loss(maps: Float[Tensor, "M P"], target: Float[Tensor, "M P"], seeking: bool = False) -> Tensor:
+    """How far the map is from the flow of the layer whose features it was made from, sharpened by squaring.
+
+    Cross-entropy in nats: the map covers all of the target, and is as broad as it is uncertain. Seeking: 1 minus the
+    map's mean of the target over its peak, in [0, 1]: the map settles on the target's best place.
+    """
     sharp = target.square()
+    if seeking:
+        return (1 - (maps * sharp / sharp.amax(-1, keepdim=True).clamp(min=1e-12)).sum(-1)).mean()
     sharp = sharp / sharp.sum(-1, keepdim=True).clamp(min=1e-12)
     return -(sharp * maps.clamp(min=1e-9).log()).sum(-1).mean()
 
 
+def _fitting(held: Spotlights, turns: Turns) -> Spotlights:
+    if len(held.weights) != len(turns):
+        raise UsageError(
+            f"spotlights of {len(held.weights)} turns held over a batch with {len(turns)}", expected="one for each turn"
+        )
+    return held
+
+
 def _among(values: Int[Tensor, "M T"], others: Int[Tensor, "M S"]) -> Tensor:
     return (values[:, :, None] == others[:, None]).any(-1)
+
+
+def _first_row(call: AttentionCall) -> Int[Tensor, "B 1"]:
+    return torch.zeros(len(call.query), 1, dtype=torch.long, device=call.query.device)
+
+
+def _text_seeds(ids: Int[Tensor, "B T"], turns: Turns) -> list[int]:
+    """A seed for each turn, from the text that its prior sees: the same wherever and in whichever batch it stands."""
+    ids, texts = ids.cpu(), turns.prior.cpu()
+    return [
+        crc32(ids[b, own[own != NONE]].numpy().tobytes()) for b, own in zip(turns.sample.tolist(), texts, strict=True)
+    ]
 
 
 def _sample(call: AttentionCall, b: int) -> AttentionCall:

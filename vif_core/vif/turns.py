@@ -28,6 +28,7 @@ class Turns:
     points:    centre of each one's cell, (row, col) in [0, 1] of its image; NaN where it has none (newline tokens).
     extent:    height and width of its image over the longer side, in (0, 1].
     seen:      visual tokens that lie before the turn's rows.
+    first:     no sequence has a position with a turn before this one.
     """
 
     sample: Int[Tensor, " M"]
@@ -38,13 +39,39 @@ class Turns:
     points: Float[Tensor, "B V 2"]
     extent: Float[Tensor, "B V 2"]
     seen: Bool[Tensor, "M V"]
+    first: int = 0
 
     def __len__(self) -> int:
         return len(self.sample)
 
     def to(self, device: torch.device) -> Turns:
-        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
+
+    def repeated(self, times: int) -> Turns:
+        """Every sequence `times` times in a row, as generation lays out several beams or answers of each."""
+        rows = torch.arange(len(self.of), device=self.of.device).repeat_interleave(times)
+        turns = [(self.sample == b).nonzero()[:, 0] for b in rows]  # of each new sequence
+        order = torch.cat(turns)
+        of = self.of[rows]
+        sample = torch.empty_like(order)
+        first = 0
+        for b, own in enumerate(turns):
+            sample[first : first + len(own)] = b
+            if len(own):
+                of[b] += torch.where(of[b] != NONE, first - own[0], 0)
+            first += len(own)
+        return Turns(
+            sample,
+            self.prior[order],
+            None if self.posterior is None else self.posterior[order],
+            of,
+            self.visual[rows],
+            self.points[rows],
+            self.extent[rows],
+            self.seen[order],
+            self.first,
+        )
 
 
 def turns_of(
@@ -93,12 +120,16 @@ def turns_of(
         torch.from_numpy(at),
         torch.from_numpy(points),
         torch.from_numpy(extent),
-        torch.from_numpy(np.array(seen).reshape(len(sample), n_visual)),
+        torch.from_numpy(np.array(seen, dtype=bool).reshape(len(sample), n_visual)),
+        int((of != NONE).any(0).argmax()),
     )
 
 
-def turns_of_layouts(layouts: Sequence[Layout], length: int) -> Turns:
-    """Turns of left-padded samples of one question each, from where everything is in them."""
+def turns_of_layouts(layouts: Sequence[Layout], length: int, *, responses: bool = True) -> Turns:
+    """Turns of left-padded samples of one question each, from where everything is in them.
+
+    responses: whether the response's rows take the map too.
+    """
     shape = len(layouts), length
     turn, answer, visual = np.full(shape, NONE), np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     for b, layout in enumerate(layouts):
@@ -106,7 +137,8 @@ def turns_of_layouts(layouts: Sequence[Layout], length: int) -> Turns:
         turn[b, pad:] = 1
         answer[b, pad + layout.response_start :] = True
         visual[b, pad + layout.visual] = True
-    return turns_of(turn, answer, visual, [grid_places(layout.grids, len(layout.visual)) for layout in layouts])
+    turns = turns_of(turn, answer, visual, [grid_places(layout.grids, len(layout.visual)) for layout in layouts])
+    return turns if responses else replace(turns, of=turns.of.where(~torch.from_numpy(answer), NONE))
 
 
 def grid_places(grids: Sequence[ImageGrid], n_visual: int) -> tuple[np.ndarray, np.ndarray]:

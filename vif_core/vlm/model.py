@@ -21,6 +21,7 @@ class VLM:
     """A vision-language model: it encodes samples, generates responses, and knows its decoder's attention modules.
 
     name, revision: what was loaded.      family: the configuration's model type.
+    origin:         what it can be loaded by again, a folder or an id; of a model with VIF, its base's.
     layers:         decoder layers with an attention matrix, in execution order.
     num_layers:     all decoder blocks; num_heads: query heads of the first of `layers`.
     traced:         what a tracer keeps with the model between passes.
@@ -28,12 +29,13 @@ class VLM:
     Raises UnsupportedModel where the attention op or the visual tokens cannot be found.
     """
 
-    def __init__(self, model: Any, processor: Any, name: str, revision: str = "") -> None:
+    def __init__(self, model: Any, processor: Any, name: str, revision: str = "", origin: str = "") -> None:
         self.model = model.eval()
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.name = name
         self.revision = revision
+        self.origin = origin or name
         self.family: str = model.config.model_type
         self.image_token_id = image_token_id(model.config)
         self.traced: Any = None
