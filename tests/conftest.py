@@ -10,4 +10,5 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["vifscope.metrics", "vif_core.flow"], "beartype.beartype")
+VIF = [f"vif_core.vif.{room}" for room in ("encoder", "generator", "gmm", "losses", "model", "turns")]
+install_import_hook(["vifscope.metrics", "vif_core.flow", *VIF], "beartype.beartype")

@@ -22,7 +22,8 @@ def test_import_is_light(package):
 
 def test_a_run_is_read_and_drawn_without_torch():
     code = (
-        "import sys, vifscope.runs, vifscope.figures.frames, vifscope.figures.static, vifscope.report;"
+        "import sys, vifscope.runs, vifscope.figures.frames, vifscope.figures.static, vifscope.report,"
+        "vifscope.comparison;"
         "print('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vifscope.api import Run, analyze, load, open_run
+    from vifscope.api import Run, ablate, analyze, compare, evaluate, load, open_run
 
-__all__ = ["Run", "analyze", "load", "open_run"]
+__all__ = ["Run", "ablate", "analyze", "compare", "evaluate", "load", "open_run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,8 @@
-"""What a notebook uses: load a model, analyze it, open what was written, look at it."""
+"""What a notebook uses: load a model, analyze or evaluate it, open what was written, compare it, look at it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from vif_core.data.sample import Source
     from vif_core.vlm.layout import RowKind
     from vif_core.vlm.model import VLM
+    from vifscope.ablation import Ablation
+    from vifscope.comparison import Comparison
+    from vifscope.evaluation import Evaluation
     from vifscope.figures.gallery import Gallery
     from vifscope.runs import RunStore
 
@@ -183,6 +186,108 @@ def open_run(path: str | Path) -> Run:
     run = Run(Path(path))
     run.store  # noqa: B018  raises where there is no run
     return run
+
+
+def compare(runs: Sequence[str | Path | Run]) -> Comparison:
+    """Runs of the same data held against the first of them, sample by sample.
+
+    runs: two or more, open or as folders, the baseline first. Only samples that all of them measured count.
+    Nothing is written before `Comparison.write`. Raises UsageError for runs that cannot be compared: of other data or
+    query rows, of another depth, without a common sample.
+    """
+    from vifscope.comparison import Comparison
+
+    opened = [run if isinstance(run, Run) else open_run(run) for run in runs]
+    return Comparison([run.store for run in opened])
+
+
+def evaluate(
+    model: str | Path | VLM = EMBEDDED,
+    data: str | Path | Source = "specks",
+    n: int | Literal["all"] | None = None,
+    out: str | Path | None = None,
+    *,
+    blind: bool = False,
+    max_new_tokens: int = 96,
+    batch_size: int | Literal["auto"] = "auto",
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Evaluation:
+    """How many of n questions a model answers rightly, without reading its attention.
+
+    model, data, seed:  as for `analyze`, which measures the same samples first.
+    n:                  samples; "all" of them, or by default 500, or as many as there are.
+    out:                a JSON-lines file with a line a sample; the same call goes on where it stopped. None: no file.
+    blind:              also answer every question from a grey image, and with the majority answer to its like.
+    batch_size:         "auto" is 64 for models under 100 million parameters, else 8 on an accelerator and 4 on the CPU.
+    A sample that fails is recorded and the next one follows. Raises UsageError for what cannot be asked for and for a
+    file of another configuration, VifError where no sample can be answered.
+    """
+    from vifscope import evaluation
+
+    return evaluation.evaluate(
+        model,
+        data,
+        n,
+        out,
+        blind=blind,
+        max_new_tokens=max_new_tokens,
+        batch_size=None if batch_size == "auto" else batch_size,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        progress=progress or (lambda *_: None),
+    )
+
+
+def ablate(
+    recipe: str | Path = "mini-llava-vif",
+    out: str | Path | None = None,
+    *,
+    budget_minutes: float | None = None,
+    steps: int | None = None,
+    arms: Sequence[str] | None = None,
+    seeds: Sequence[int] = (1, 2, 3),
+    n_eval: int = 2000,
+    n_flow: int = 400,
+    n_checks: int = 500,
+    data: str | None = None,
+    model: str | None = None,
+    processes: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Ablation:
+    """Trains and measures the arms of an experiment, seed by seed, and holds them against the control.
+
+    recipe:         one of phases with VIF, by name or path.        model: what is trained, in place of its own.
+    out:            folder; runs/ablate-RECIPE by default. The same call goes on where it stopped, another choice of
+                    arms, seeds or numbers adds to it, and calls with different arms may run side by side.
+    budget_minutes: of each training, turned into steps by a short trial on this machine; or `steps` over all phases.
+                    Without either the recipe's own steps. Phases keep their shares, and warm-ups theirs.
+    arms:           of `vifscope.ablation.arms.ARMS`; all by default.   seeds: each arm is trained with each of them.
+    n_eval:         samples that are asked about, half of them about tiny objects; n_flow: of those, how many are read
+                    for flow and maps; n_checks: how many are asked again with other maps (arm "vif").
+    data:           what is asked about; by default the test split of the recipe's data.
+    processes:      of each training, as the recipe has it by default, and of measuring.
+    Raises UsageError for what cannot be asked for, VifError where training fails.
+    """
+    from vifscope import ablation
+    from vifscope.ablation.arms import ARMS
+
+    return ablation.ablate(
+        recipe,
+        out,
+        budget_minutes=budget_minutes,
+        steps=steps,
+        arms=tuple(ARMS) if arms is None else arms,
+        seeds=seeds,
+        numbers=ablation.Numbers(n_eval, n_flow, n_checks),
+        data=data,
+        model=model,
+        processes=processes,
+        progress=progress or (lambda *_: None),
+    )
 
 
 def _place(index: int, length: int, what: str) -> int:

@@ -46,7 +46,7 @@ def test_a_run_is_opened_and_drawn_without_torch(run):
 
 
 def test_names_that_are_not_there_are_refused():
-    assert dir(vifscope) == ["Run", "analyze", "load", "open_run"]
+    assert dir(vifscope) == ["Run", "ablate", "analyze", "compare", "evaluate", "load", "open_run"]
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         vifscope.nothing  # noqa: B018
 
@@ -103,6 +103,14 @@ def test_a_map_that_is_not_there_is_refused(analyzed, asked, line):
 def test_visual_tokens_without_a_grid_have_no_map(run_of):
     with pytest.raises(UsageError, match="have no place in the image"):
         vifscope.open_run(run_of(2, grid=False).path).map(0, 0)
+
+
+def test_runs_are_compared_open_or_by_path(analyzed, run):
+    comparison = vifscope.compare([analyzed, analyzed.path])
+    assert comparison.sample_ids == analyzed.sample_ids
+    assert (comparison.differences["difference"].fillna(0) == 0).all()
+    with pytest.raises(UsageError, match="has other data than"):
+        vifscope.compare([analyzed.path, str(run.path)])
 
 
 def test_figures_are_drawn_by_name(analyzed):

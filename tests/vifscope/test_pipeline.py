@@ -17,6 +17,7 @@ from PIL import Image
 from vif_core.data.listed import Listed
 from vif_core.data.sample import Sample
 from vif_core.errors import GridMismatch, UnsupportedModel, UsageError, VifError
+from vif_core.vlm.batch import Batch
 from vif_core.vlm.model import VLM
 from vif_core.vlm.tiny import tiny_model
 from vifscope import measure as measuring
@@ -355,3 +356,29 @@ def test_the_default_folder_is_named_after_model_data_and_configuration(vlm, tmp
     run = analyze(vlm, source(), 2, None)
     short = run.manifest["configuration_hash"][:8]
     assert run.path == Path("runs") / f"tiny-llava-noise-{short}"
+
+
+class Given:
+    """What an analysis asks of a VIFModel, in the place of one that changes nothing."""
+
+    def __init__(self, vlm: VLM, enabled: bool = True) -> None:
+        self.vlm, self.enabled = vlm, enabled
+
+    def facts(self) -> dict:
+        return {"pairs": [[0, 2]], "alpha": 0.5, "preset": "paper", "variant": "none"}
+
+    def told(self, batch: Batch) -> Batch:
+        return batch
+
+    def generate(self, **inputs):
+        return self.vlm.model.generate(**inputs)
+
+
+def test_the_model_s_vif_is_in_the_manifest_and_in_the_configuration(tmp_path):
+    vlm, stored = tiny_model("llava"), {}
+    for name, vif in (("without", None), ("with", Given(vlm)), ("disabled", Given(vlm, enabled=False))):
+        vlm.vif = vif
+        manifest = analyze(vlm, source(2), 1, tmp_path / name).manifest
+        stored[name] = manifest["model"]["vif"], manifest["configuration"].get("vif", "not there")
+    facts = Given(vlm).facts()
+    assert stored == {"without": (None, "not there"), "with": (facts, facts), "disabled": (None, None)}

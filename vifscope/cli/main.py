@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +15,11 @@ import typer
 from vif_core.errors import UsageError, VifError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vifscope.ablation import Ablation
     from vifscope.api import Run
+    from vifscope.evaluation import Evaluation
 
 Rows = Literal["response", "last", "question", "text"]
 
@@ -78,33 +84,26 @@ def analyze(
     """
     from vifscope.cli.output import stdout_to_stderr
 
-    try:
-        with stdout_to_stderr():
-            run = _analyze(
-                model,
-                data,
-                n,
-                out,
-                rows=rows,
-                store_rows=store_rows,
-                max_rows=max_rows,
-                response=response,
-                max_new_tokens=max_new_tokens,
-                batch_size=_batch_size(batch_size),
-                seed=seed,
-                device=device,
-                dtype=dtype,
-                overwrite=overwrite,
-                figures=figures,
-            )
-    except KeyboardInterrupt:
-        again = shlex.join(["vifscope", *sys.argv[1:]])
-        print(f"vifscope: interrupted; what was committed is kept. The same command resumes: {again}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    with _interruptible("what was committed is kept"), stdout_to_stderr():
+        run = _analyze(
+            model,
+            data,
+            n,
+            out,
+            rows=rows,
+            store_rows=store_rows,
+            max_rows=max_rows,
+            response=response,
+            max_new_tokens=max_new_tokens,
+            batch_size=_batch_size(batch_size),
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            overwrite=overwrite,
+            figures=figures,
+        )
     _print_summary(run, as_json)
-    if errors := run.errors:
-        print(f"vifscope: {len(errors)} of {n} samples failed; the first: {errors[0]}", file=sys.stderr)
-        raise typer.Exit(3)
+    _exit_where_some_failed(run.errors, n)
 
 
 @app.command()
@@ -119,6 +118,154 @@ def summary(
     from vifscope.api import open_run
 
     _print_summary(open_run(run), as_json)
+
+
+@app.command(epilog=EXIT_CODES)
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of the same data; the first is the baseline.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the tables, figures and page.", show_default="runs/compare-RUN-RUN")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object on stdout.")] = False,
+) -> None:
+    """Hold runs against the first of them, sample by sample: attention in every layer, and accuracy.
+
+    Only samples that all runs measured count. Writes comparison.csv, accuracy.csv, figures and index.html.
+
+    Examples:
+
+      vifscope compare runs/mini-llava-specks-test-1a2b3c4d runs/mini-llava-vif-specks-test-5e6f7a8b
+
+      vifscope compare runs/control runs/vif runs/vif-swapped --out comparison/ --json > comparison.json
+    """
+    from rich.console import Console
+
+    from vifscope.api import compare as compare_runs
+    from vifscope.cli.comparison import comparison_view
+    from vifscope.cli.output import print_json
+    from vifscope.comparison.report import written_files
+
+    comparison = compare_runs(runs)
+    path = comparison.write(out)
+    found = comparison.summary_dict(written_files(path))
+    if as_json:
+        print_json(found | {"folder": str(path)})
+        return
+    console = Console()
+    console.print(comparison_view(found))
+    _print_files(console, path, found["files"])
+
+
+@app.command("eval", epilog=EXIT_CODES)
+def evaluate(
+    model: Annotated[str, typer.Option(help="mini-llava, a local folder, or a hub id.")] = "mini-llava",
+    data: Annotated[
+        str, typer.Option(help="specks[:SPLIT], hub:OWNER/NAME[:SPLIT], or a folder, .jsonl or .json file.")
+    ] = "specks",
+    n: Annotated[
+        str | None,
+        typer.Option("--n", help="Samples, or all; a larger number extends the file.", show_default="500, or all"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A .jsonl file with a line a sample; resumes.")] = None,
+    blind: Annotated[bool, typer.Option("--blind", help="Also answer from a grey image, and by majority.")] = False,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest response in tokens.")] = 96,
+    batch_size: Annotated[str, typer.Option(help="Samples a batch.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Which samples: the first n of one permutation.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object on stdout.")] = False,
+) -> None:
+    """Measure how many questions a model answers rightly, by kind and by size of the target.
+
+    Attention is not read. With --out, the same command goes on where it was interrupted.
+
+    Examples:
+
+      vifscope eval --model mini-llava --data specks:heldout --n all --blind
+
+      vifscope eval --model llava-hf/llava-1.5-7b-hf --data my_images/ --out answers.jsonl
+
+      vifscope eval --n 2000 --json > accuracy.json
+    """
+    from rich.console import Console
+
+    from vifscope.cli.evaluation import evaluation_view
+    from vifscope.cli.output import print_json, stdout_to_stderr
+
+    options = {"max_new_tokens": max_new_tokens, "seed": seed, "device": device, "dtype": dtype}
+    with _interruptible("what was answered is kept" if out else ""), stdout_to_stderr():
+        found = _evaluate(model, data, _number(n), out, blind=blind, batch_size=_batch_size(batch_size), **options)
+    results = found.summary_dict()
+    if as_json:
+        print_json(results)
+    else:
+        console = Console()
+        console.print(evaluation_view(results))
+        if out is not None:
+            console.print(f"\n{out}", highlight=False, soft_wrap=True)
+    _exit_where_some_failed(found.errors, len(found.records))
+
+
+@app.command(epilog=EXIT_CODES)
+def ablate(
+    recipe: Annotated[str, typer.Argument(help="A recipe with VIF: its name or path.")] = "mini-llava-vif",
+    budget: Annotated[float | None, typer.Option(help="Minutes of each training, on this machine.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of each training.", show_default="as the recipe")] = None,
+    arms: Annotated[str | None, typer.Option(help="Names, with commas between.", show_default="all of them")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of each arm, as in 1-5 or 1,3.")] = "1-3",
+    n_eval: Annotated[int, typer.Option(help="Samples to ask about, half of them about tiny objects.")] = 2000,
+    n_flow: Annotated[int, typer.Option(help="Of those, how many to read attention and maps of.")] = 400,
+    n_checks: Annotated[int, typer.Option(help="Of those, how many to ask again with other maps.")] = 500,
+    model: Annotated[str | None, typer.Option(help="What is trained.", show_default="as the recipe")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="What is asked about.", show_default="the recipe's test split")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder.", show_default="runs/ablate-RECIPE")] = None,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes of each training and of measuring.", show_default="as the recipe")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the table as one JSON object on stdout.")] = False,
+) -> None:
+    """Train VIF, its controls and its variants alike, measure them on the test split, and write one table.
+
+    Each arm and seed is trained and measured once: the same command goes on where it stopped, and other arms, seeds and
+    numbers of samples add to it. Arms: vif, control, swapped, constant, no-posterior, no-sparsity, full-sequence,
+    deep-only, mid-feature, early, late, five-pairs.
+
+    Examples:
+
+      vifscope ablate --budget 10
+
+      vifscope ablate --steps 200 --arms vif,control,swapped,constant --seeds 1-5 --n-eval 8000
+    """
+    from rich.console import Console
+
+    from vifscope.cli.ablation import ablation_view, progress_lines, read_seeds
+    from vifscope.cli.output import print_json, stdout_to_stderr
+
+    chosen = None if arms is None else [name.strip() for name in arms.split(",")]
+    numbers = {"n_eval": n_eval, "n_flow": n_flow, "n_checks": n_checks}
+    with _interruptible("what was trained and measured is kept"), stdout_to_stderr(), progress_lines() as progress:
+        found = _ablate(
+            recipe,
+            out,
+            budget_minutes=budget,
+            steps=steps,
+            arms=chosen,
+            seeds=read_seeds(seeds),
+            **numbers,
+            data=data,
+            model=model,
+            processes=processes,
+            progress=progress,
+        )
+    results = found.summary_dict()
+    if as_json:
+        print_json(results)
+        return
+    console = Console()
+    console.print(ablation_view(results))
+    _print_files(console, found.experiment.path, [f"ablation.{suffix}" for suffix in ("csv", "json", "md")])
 
 
 @app.command()
@@ -139,17 +286,35 @@ def env(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="mini-llava, or the path of a recipe.")] = "mini-llava",
+    recipe: Annotated[str, typer.Argument(help="A packaged recipe, or the path of a .yaml file.")] = "mini-llava",
     out: Annotated[Path, typer.Option(help="Folder of checkpoints and of the trained model.")] = Path("training"),
+    data: Annotated[
+        str | None, typer.Option(help="specks, specks:train, hub:OWNER/NAME, a folder, .jsonl or LLaVA .json file.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model that is fine-tuned.", show_default="as the recipe")] = None,
+    steps: Annotated[int | None, typer.Option(help="At most so many steps a phase, for trying out.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of fresh weights, rows and draws.", show_default="as the recipe")
+    ] = None,
     processes: Annotated[int | None, typer.Option(help="Training processes.", show_default="as the recipe")] = None,
 ) -> None:
-    """Train the embedded model from scratch, or go on where that stopped.
+    """Train by a recipe, or go on where that stopped: with VIF or without, whole weights or LoRA.
 
-    Example: vifscope train mini-llava --out training/
+    Packaged recipes: mini-llava (the embedded model from nothing), mini-llava-vif, llava-1.5-7b-vif and
+    qwen2.5-vl-7b-vif-lora. The log is learning.jsonl in the folder, and TensorBoard's where that is installed.
+
+    Examples:
+
+      vifscope train mini-llava-vif --out training/
+
+      vifscope train llava-1.5-7b-vif --data llava_v1_5_mix665k.json --out training/
+
+      vifscope train mine.yaml --steps 5 --processes 1
     """
     from vif_core.train.recipe import train as train_recipe
 
-    print(train_recipe(recipe, out, processes=processes))
+    with _interruptible("what is finished and the last checkpoint are kept"):
+        print(train_recipe(recipe, out, data=data, model=model, steps=steps, seed=seed, processes=processes))
 
 
 @app.command()
@@ -157,24 +322,77 @@ def card(
     training: Annotated[Path, typer.Argument(help="Folder that `vifscope train` wrote.")] = Path("training"),
     recipe: Annotated[str, typer.Option(help="Its recipe.")] = "mini-llava",
     blind: Annotated[Path | None, typer.Option(help="A model trained on text alone, for its column.")] = None,
+    vif: Annotated[
+        Path | None, typer.Option(help="Folder that `vifscope ablate` wrote: the card of its model with VIF.")
+    ] = None,
+    notes: Annotated[
+        Path | None, typer.Option(help="With --vif: a Markdown file, what was tried.", show_default="notes.md in it")
+    ] = None,
 ) -> None:
-    """Measure a trained model on what it never saw, and write its card beside the weights.
+    """Write a trained model's card beside its weights: what it does on questions it never saw.
 
-    Example: vifscope card training/ --blind training-blind/mini-llava-blind
+    Examples:
+
+      vifscope card training/ --blind training-blind/mini-llava-blind
+
+      vifscope card --vif runs/ablate-mini-llava-vif --notes notes.md
     """
+    if vif is not None:
+        from vifscope.ablation.card import write_vif_card
+
+        print(write_vif_card(vif, notes))
+        return
     from vifscope.evidence.card import write_card
 
     print(write_card(training, recipe, blind))
 
 
+@contextmanager
+def _interruptible(kept: str) -> Iterator[None]:
+    """Ends the command with code 130 on Ctrl-C, and says what is kept ("" for nothing) and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        again = shlex.join(["vifscope", *sys.argv[1:]])
+        rest = f"; {kept}. The same command resumes: {again}" if kept else "; nothing is kept without --out."
+        print(f"vifscope: interrupted{rest}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def _exit_where_some_failed(errors: Sequence[str], n: int) -> None:
+    if errors:
+        print(f"vifscope: {len(errors)} of {n} samples failed; the first: {errors[0]}", file=sys.stderr)
+        raise typer.Exit(3)
+
+
 def _analyze(*args: Any, **options: Any) -> Run:
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from vifscope.api import analyze as analyze_model
     from vifscope.cli.progress import progress_bar
 
+    _quiet_libraries()
     with progress_bar() as progress:
         return analyze_model(*args, **options, progress=progress)
+
+
+def _evaluate(*args: Any, **options: Any) -> Evaluation:
+    from vifscope.api import evaluate as evaluate_model
+    from vifscope.cli.progress import progress_bar
+
+    _quiet_libraries()
+    with progress_bar() as progress:
+        return evaluate_model(*args, **options, progress=progress)
+
+
+def _ablate(*args: Any, **options: Any) -> Ablation:
+    from vifscope.api import ablate as ablate_recipe
+
+    _quiet_libraries()
+    return ablate_recipe(*args, **options)
+
+
+def _quiet_libraries() -> None:
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _print_summary(run: Run, as_json: bool) -> None:
@@ -189,9 +407,21 @@ def _print_summary(run: Run, as_json: bool) -> None:
         return
     console = Console()
     console.print(summary_view(results))
-    console.print(f"\n{run.path}", highlight=False, soft_wrap=True)
-    for file in results["files"]:
+    _print_files(console, run.path, results["files"])
+
+
+def _print_files(console: Console, path: Path, files: Sequence[str]) -> None:
+    console.print(f"\n{path}", highlight=False, soft_wrap=True)
+    for file in files:
         console.print(f"  {file}", highlight=False, soft_wrap=True)
+
+
+def _number(text: str | None) -> int | Literal["all"] | None:
+    if text is None or text == "all":
+        return text  # type: ignore[return-value]
+    if not text.isdigit():
+        raise UsageError(f"--n is {text!r}", expected='"all" or a number from 1 on')
+    return int(text)
 
 
 def _batch_size(text: str) -> int | Literal["auto"]:

@@ -9,7 +9,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-STAGES = {"loading": "Loading the model", "measuring": "Measuring samples", "drawing": "Drawing figures"}
+STAGES = {
+    "loading": "Loading the model",
+    "measuring": "Measuring samples",
+    "answering": "Answering questions",
+    "drawing": "Drawing figures",
+}
 
 
 class _Rate(ProgressColumn):
@@ -20,7 +25,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback for `analyze`: one line a stage, on stderr."""
+    """A callback for `analyze` and `evaluate`: one line a stage, on stderr."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
         tasks = {}

@@ -1,0 +1,259 @@
+"""What an experiment found: one table, an arm a row, held against the control seed by seed and sample by sample."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vifscope.ablation.arms import ARMS, CONTROL, arm_recipe, injected_layers
+from vifscope.ablation.experiment import ANSWERS, FLOW, MAPS, Experiment
+from vifscope.ablation.measures import Part
+from vifscope.ablation.samples import TINY
+from vifscope.evidence import markdown
+from vifscope.metrics.attenuation import deep_layers
+from vifscope.runs.disk import write_file
+from vifscope.stats import Interval, bootstrap_seeds, seeds_difference
+from vifscope.summary import plain_numbers
+
+NAME = "ablation"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """heading: of its column.      part: that it is read from.      scale: what a number is multiplied by to be shown.
+    digits: after the point.        held: against the control, which has no maps of its own."""
+
+    name: str
+    heading: str
+    part: Part
+    scale: float = 1.0
+    digits: int = 2
+    held: bool = True
+
+    def shown(self, value: float | None, sign: bool = False) -> str:
+        """
+        >>> Measure("accuracy", "right, %", ANSWERS, 100, 1).shown(0.0123, sign=True)
+        '+1.2'
+        """
+        if value is None or math.isnan(value):
+            return "-"
+        return f"{self.scale * value:{'+' if sign else ''}.{self.digits}f}"
+
+
+MEASURES = (
+    Measure("accuracy", "right, %", ANSWERS, 100, 1),
+    Measure("accuracy_tiny", "right, tiny, %", ANSWERS, 100, 1),
+    Measure("accuracy_other", "right, other, %", ANSWERS, 100, 1),
+    Measure("entropy_injected", "entropy, injected", FLOW),
+    Measure("entropy_uninjected", "entropy, uninjected deep", FLOW),
+    Measure("box_lift_injected", "box lift, injected", FLOW),
+    Measure("map_box_lift", "box lift of the map", MAPS, held=False),
+    Measure("map_entropy", "entropy of the map", MAPS, held=False),
+    Measure("kl_nats", "KL, nats", MAPS, held=False),
+)
+"""Accuracy overall is over a choice of which half is about tiny objects. Entropies are in nats. Injected: the layers
+that the arm injects maps into; of the control, the same ones. Uninjected deep: the others of the last quarter."""
+
+SPREAD = "centre_spread"
+"""Standard deviation over samples of the centre of an arm's maps, mean of row and column and layer pairs."""
+
+
+class Ablation:
+    """The results of an experiment, of those arms and seeds that are measured to the end."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self._frames: dict[tuple[str, int, Part], pd.DataFrame] = {}
+
+    @cached_property
+    def seeds(self) -> dict[str, list[int]]:
+        """Measured seeds of each arm."""
+        return self.experiment.finished()
+
+    @cached_property
+    def num_layers(self) -> int:
+        arm, seeds = next(iter(self.seeds.items()))
+        return len(self.rows(arm, seeds[0], FLOW)["visual_entropy"].iloc[0])
+
+    def rows(self, arm: str, seed: int, part: Part) -> pd.DataFrame:
+        """A part's records, a row a sample."""
+        key = arm, seed, part
+        if key not in self._frames:
+            frame = self.experiment.frame(arm, seed, part)
+            assert frame is not None
+            self._frames[key] = frame
+        return self._frames[key]
+
+    def units(self, part: Part) -> np.ndarray:
+        """The image of each of a part's samples."""
+        return np.array([asked.image for asked in self.experiment.chosen(part)])
+
+    def layers(self, arm: str, seeds: Sequence[int], metric: str, part: Part = FLOW) -> np.ndarray:
+        """A metric in every layer, [S, N, L]."""
+        rows = (self.rows(arm, seed, part)[metric].tolist() for seed in seeds)
+        return np.array([np.array(values, dtype=np.float64) for values in rows])
+
+    def over_layers(
+        self, arm: str, seeds: Sequence[int], metric: str, layers: Sequence[int], part: Part = FLOW
+    ) -> np.ndarray:
+        """A metric's mean over some layers, [S, N]; NaN where there are none."""
+        return _mean(self.layers(arm, seeds, metric, part)[..., list(layers)])
+
+    def of_maps(self, arm: str, seeds: Sequence[int], name: str) -> np.ndarray:
+        """A number of the maps, mean over layer pairs, [S, N]; NaN where the arm has none (KL without a posterior)."""
+        frames = [self.rows(arm, seed, MAPS) for seed in seeds]
+        if name not in frames[0]:
+            return np.full((len(seeds), len(frames[0])), np.nan)
+        return _mean(np.array([np.array(frame[name].tolist(), dtype=np.float64) for frame in frames]))
+
+    def correct(self, arm: str, seeds: Sequence[int], part: Part = ANSWERS, among: Part | None = None) -> np.ndarray:
+        """1 for right, 0 for wrong, [S, N], of a part's samples; `among`: of another part's, fewer ones."""
+        ids = [asked.sample_id for asked in self.experiment.chosen(among or part)]
+        return np.array([self.rows(arm, seed, part)["correct"][ids].to_numpy(dtype=np.float64) for seed in seeds])
+
+    def tiny(self, part: Part) -> np.ndarray:
+        """Which of a part's samples are about tiny objects, [N]."""
+        return np.array([asked.tiny for asked in self.experiment.chosen(part)])
+
+    def values(self, measure: Measure, arm: str, seeds: Sequence[int], like: str = "") -> np.ndarray:
+        """One number a seed and sample, [S, N]; NaN where it does not apply. like: the arm whose layers are meant."""
+        if measure.part == ANSWERS:
+            tiny = self.tiny(ANSWERS)
+            chosen = {"accuracy_tiny": tiny, "accuracy_other": ~tiny}.get(measure.name, np.ones_like(tiny))
+            return np.where(chosen, self.correct(arm, seeds), np.nan)
+        if measure.part == FLOW:
+            metric = "box_lift" if measure.name.startswith("box_lift") else "visual_entropy"
+            injected = self.injected(like or arm)
+            deep = [layer for layer in deep_layers(self.num_layers) if layer not in injected]
+            return self.over_layers(arm, seeds, metric, deep if measure.name.endswith("uninjected") else injected)
+        return self.of_maps(arm, seeds, measure.name)
+
+    def frame(self) -> pd.DataFrame:
+        """A row an arm and measure.
+
+        Columns arm, measure, seeds, n (samples with a value), mean, low, high; and against the control, over the seeds
+        that both have: control, difference, difference_low, difference_high, percent, percent_low, percent_high.
+        Intervals are two-level bootstrap intervals, `vifscope.stats.bootstrap_seeds`.
+        """
+        return self._frame.copy()
+
+    def summary_dict(self) -> dict[str, Any]:
+        """What was found, ready for JSON; undefined numbers are None.
+
+        folder, recipe, model, data, samples: {answers, flow, checks};
+        arms: a dict an arm: arm, about, seeds, injected (layers), and for each measure {n, mean, low, high, control,
+        difference, difference_low, difference_high, percent, percent_low, percent_high}.
+        """
+        arms = []
+        for arm, rows in self._frame.groupby("arm", sort=False):
+            found = rows.drop(columns=["arm", "seeds"]).set_index("measure").to_dict("index")
+            known = {"arm": arm, "about": ARMS[str(arm)].about, "seeds": self.seeds[str(arm)]}
+            arms.append(known | {"injected": self.injected(str(arm))} | found)
+        recipe = self.experiment.recipe
+        return plain_numbers(
+            {
+                "folder": str(self.experiment.path),
+                "recipe": recipe.name,
+                "model": recipe.model,
+                "data": self.experiment.source.name,
+                "samples": vars(self.experiment.numbers),
+                "arms": arms,
+            }
+        )
+
+    def injected(self, arm: str) -> list[int]:
+        """Layers that the arm injects into; of the control those of the recipe with VIF."""
+        recipe = self.experiment.recipe if arm == CONTROL else arm_recipe(self.experiment.recipe, arm)
+        return injected_layers(recipe, self.num_layers)
+
+    def write(self) -> None:
+        """Writes ablation.csv, ablation.json and ablation.md into the folder."""
+        found = self.summary_dict()
+        files = {
+            "csv": self._frame.to_csv(index=False),
+            "json": f"{json.dumps(found, indent=1)}\n",
+            "md": f"{table_text(found)}\n",
+        }
+        for suffix, text in files.items():
+            write_file(self.experiment.path / f"{NAME}.{suffix}", text.encode())
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        rows = []
+        for arm, seeds in self.seeds.items():
+            parts = self.experiment.parts(arm)
+            for measure in MEASURES:
+                if measure.part in parts:
+                    rows.append({"arm": arm, "measure": measure.name, "seeds": len(seeds)} | self._row(arm, measure))
+            if MAPS in parts:
+                spread = {"mean": self._spread(arm, seeds), "n": self.experiment.numbers.of(MAPS)}
+                rows.append({"arm": arm, "measure": SPREAD, "seeds": len(seeds)} | spread)
+        columns = ["arm", "measure", "seeds", "n", "mean", "low", "high", "control", *_CHANGE]
+        return pd.DataFrame(rows).reindex(columns=columns)
+
+    def _row(self, arm: str, measure: Measure) -> dict[str, Any]:
+        seeds, units = self.seeds[arm], self.units(measure.part)
+        own = self.values(measure, arm, seeds)
+        row = {"n": int((~np.isnan(own)).any(0).sum())} | _bounds(bootstrap_seeds(own, units), "mean", "")
+        shared = [seed for seed in seeds if seed in self.seeds.get(CONTROL, [])]
+        if arm == CONTROL or not measure.held or not shared:
+            return row
+        change = seeds_difference(
+            self.values(measure, CONTROL, shared, like=arm), self.values(measure, arm, shared), units
+        )
+        row |= {"control": float(change.first.mean)}
+        row |= _bounds(change.difference, "difference", "difference_") | _bounds(change.percent, "percent", "percent_")
+        return row
+
+    def _spread(self, arm: str, seeds: Sequence[int]) -> float:
+        centres = np.array([self.rows(arm, seed, MAPS)["centre"].tolist() for seed in seeds], dtype=np.float64)
+        return float(centres.std(axis=1).mean())  # [S N pairs 2] over samples
+
+
+_CHANGE = ["difference", "difference_low", "difference_high", "percent", "percent_low", "percent_high"]
+
+
+def table_text(found: dict[str, Any]) -> str:
+    """The table of a `summary_dict` in Markdown: each measure, and in brackets its difference from the control."""
+    header = ["arm", "seeds", *(measure.heading for measure in MEASURES), "spread of centres"]
+    rows = []
+    for arm in found["arms"]:
+        cells = (_cell(measure, arm.get(measure.name)) for measure in MEASURES)
+        rows.append([arm["arm"], len(arm["seeds"]), *cells, markdown.share(arm.get(SPREAD, {}).get("mean"))])
+    samples = found["samples"]
+    return f"""# {found["recipe"]}: arms
+
+{markdown.table(header, rows)}
+
+{samples["answers"]} samples of {found["data"]}, half of them about {TINY} objects; flow and maps of {samples["flow"]}.
+In brackets the difference from the control, with a 95 % interval over seeds and images (two-level bootstrap).
+Injected: the layers that the arm injects into, and the same ones of the control."""
+
+
+def _cell(measure: Measure, found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    value = measure.shown(found["mean"])
+    if found["difference"] is None:
+        return value
+    change = (measure.shown(found[f"difference{end}"], sign=True) for end in ("", "_low", "_high"))
+    return "{} ({}, {} to {})".format(value, *change)
+
+
+def _bounds(interval: Interval, middle: str, ends: str) -> dict[str, float]:
+    names = (middle, f"{ends}low", f"{ends}high")
+    return {name: float(value) for name, value in zip(names, interval, strict=True)}
+
+
+def _mean(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is defined there; NaN where nothing is."""
+    known = ~np.isnan(values)
+    counts = known.sum(-1)
+    return np.divide(np.where(known, values, 0).sum(-1), counts, out=np.full(counts.shape, np.nan), where=counts > 0)

@@ -1,0 +1,96 @@
+"""An experiment in a terminal: what is being trained and measured, and the table of its arms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from vif_core.errors import UsageError
+from vifscope.ablation.result import MEASURES, SPREAD, Measure
+from vifscope.cli.progress import progress_bar
+
+SHORT = {
+    "accuracy": "right %",
+    "accuracy_tiny": "tiny",
+    "accuracy_other": "other",
+    "entropy_injected": "H inj.",
+    "entropy_uninjected": "H uninj.",
+    "box_lift_injected": "lift inj.",
+    "map_box_lift": "map lift",
+    "map_entropy": "map H",
+    "kl_nats": "KL",
+}
+"""Headings of the columns."""
+
+
+def ablation_view(found: dict[str, Any]) -> Group:
+    """What `vifscope ablate` prints of an `Ablation.summary_dict`: an arm in two lines, its numbers and below them the
+    differences from the control, with a star where the interval leaves 0 out."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
+    table.add_column("arm")
+    for heading in (*(SHORT[measure.name] for measure in MEASURES), "spread"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for arm in found["arms"]:
+        cells = [_cell(measure, arm.get(measure.name)) for measure in MEASURES]
+        spread = arm.get(SPREAD, {}).get("mean")
+        label = f"{arm['arm']}\n{len(arm['seeds'])} seed{'s' if len(arm['seeds']) > 1 else ''}"
+        table.add_row(Text(label), *cells, "-" if spread is None else f"{spread:.3f}")
+    samples = found["samples"]
+    legend = (
+        "Below each number its difference from the control; *: the 95 % interval over seeds and images leaves 0 out. "
+        "H: visual entropy in nats of injected and of uninjected deep layers; lift: box lift; spread: of map centres."
+    )
+    words = f"{samples['answers']} samples of {found['data']}; flow and maps of {samples['flow']}."
+    return Group(table, Text(), Text(words), Text(legend, style="dim"))
+
+
+@contextmanager
+def progress_lines() -> Iterator[Callable[[str, int, int], None]]:
+    """A callback for `ablate`: a line on stderr for each training, whose own bars follow it, and a bar for the rest."""
+    console = Console(stderr=True)
+    shown = ""
+    bar: Callable[[str, int, int], None] = lambda *_: None  # noqa: E731  until the first stage begins
+    with ExitStack() as opened:
+
+        def tell(stage: str, done: int, total: int) -> None:
+            nonlocal shown, bar
+            if stage != shown:
+                opened.close()
+                shown = stage
+                if total:
+                    bar = opened.enter_context(progress_bar())
+                else:
+                    console.print(stage, highlight=False)
+            if total:
+                bar(stage, done, total)
+
+        yield tell
+
+
+def read_seeds(text: str) -> list[int]:
+    """
+    >>> read_seeds("1-3,7")
+    [1, 2, 3, 7]
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()) or (last and int(last) < int(first)):
+            raise UsageError(f"--seeds is {text!r}", expected="numbers and ranges, such as 1-5 or 1,3,4")
+        seeds += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def _cell(measure: Measure, found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "-"
+    if found["difference"] is None:
+        return measure.shown(found["mean"])
+    sure = found["difference_low"] > 0 or found["difference_high"] < 0
+    return f"{measure.shown(found['mean'])}\n{measure.shown(found['difference'], sign=True)}{'*' if sure else ' '}"
