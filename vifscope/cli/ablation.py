@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vif_core.errors import UsageError
+from vifscope.ablation.experiment import ANSWERS
 from vifscope.ablation.result import MEASURES, SPREAD, Measure
 from vifscope.cli.progress import progress_bar
 
@@ -19,9 +20,9 @@ SHORT = {
     "accuracy": "right %",
     "accuracy_tiny": "tiny",
     "accuracy_other": "other",
-    "entropy_injected": "H inj.",
-    "entropy_uninjected": "H uninj.",
-    "box_lift_injected": "lift inj.",
+    "entropy_injected": "H inj",
+    "entropy_uninjected": "H uninj",
+    "box_lift_injected": "lift inj",
     "map_box_lift": "map lift",
     "map_entropy": "map H",
     "kl_nats": "KL",
@@ -30,24 +31,19 @@ SHORT = {
 
 
 def ablation_view(found: dict[str, Any]) -> Group:
-    """What `vifscope ablate` prints of an `Ablation.summary_dict`: an arm in two lines, its numbers and below them the
-    differences from the control, with a star where the interval leaves 0 out."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), show_edge=False)
-    table.add_column("arm")
-    for heading in (*(SHORT[measure.name] for measure in MEASURES), "spread"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for arm in found["arms"]:
-        cells = [_cell(measure, arm.get(measure.name)) for measure in MEASURES]
-        spread = arm.get(SPREAD, {}).get("mean")
-        label = f"{arm['arm']}\n{len(arm['seeds'])} seed{'s' if len(arm['seeds']) > 1 else ''}"
-        table.add_row(Text(label), *cells, "-" if spread is None else f"{spread:.3f}")
+    """What `vifscope ablate` prints of an `Ablation.summary_dict`, at most 80 columns wide: an arm in two lines, its
+    numbers and below them the differences from the control, with a star where the interval leaves 0 out."""
     samples = found["samples"]
     legend = (
         "Below each number its difference from the control; *: the 95 % interval over seeds and images leaves 0 out. "
         "H: visual entropy in nats of injected and of uninjected deep layers; lift: box lift; spread: of map centres."
     )
     words = f"{samples['answers']} samples of {found['data']}; flow and maps of {samples['flow']}."
-    return Group(table, Text(), Text(words), Text(legend, style="dim"))
+    answers, flow = (
+        [measure for measure in MEASURES if (measure.part == ANSWERS) is wanted] for wanted in (True, False)
+    )
+    tables = _table(found["arms"], answers), Text(), _table(found["arms"], flow, spread=True)
+    return Group(*tables, Text(), Text(words), Text(legend, style="dim"))
 
 
 @contextmanager
@@ -80,11 +76,27 @@ def read_seeds(text: str) -> list[int]:
     """
     seeds: list[int] = []
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()) or (last and int(last) < int(first)):
+        first, to, last = part.strip().partition("-")
+        last = last if to else first
+        if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
             raise UsageError(f"--seeds is {text!r}", expected="numbers and ranges, such as 1-5 or 1,3,4")
-        seeds += range(int(first), int(last or first) + 1)
+        seeds += range(int(first), int(last) + 1)
     return list(dict.fromkeys(seeds))
+
+
+def _table(arms: Sequence[dict[str, Any]], measures: Sequence[Measure], *, spread: bool = False) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), show_edge=False)
+    table.add_column("arm", no_wrap=True)
+    for heading in (*(SHORT[measure.name] for measure in measures), *["spread"] * spread):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for arm in arms:
+        cells = [_cell(measure, arm.get(measure.name)) for measure in measures]
+        if spread:
+            moved = arm.get(SPREAD, {}).get("mean")
+            cells.append("-" if moved is None else f"{moved:.3f}")
+        label = f"{arm['arm']}\n{len(arm['seeds'])} seed{'s' if len(arm['seeds']) > 1 else ''}"
+        table.add_row(Text(label), *cells)
+    return table
 
 
 def _cell(measure: Measure, found: dict[str, Any] | None) -> str:

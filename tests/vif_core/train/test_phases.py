@@ -35,11 +35,9 @@ def test_the_lora_recipe_has_four_phases():
 
 
 def test_the_recipe_of_mini_llava_lets_vif_learn_alone_at_first():
-    recipe = read_recipe("mini-llava-vif")
-    assert [(phase.name, phase.train) for phase in recipe.phases] == [
-        ("focus", ("vif",)),
-        ("joint", ("vif", "decoder", "projector")),
-    ]
+    phases = read_recipe("mini-llava-vif").phases
+    assert phases[0].train == ("vif",)
+    assert {"vif", "decoder"} <= set(phases[-1].train)
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -74,7 +74,7 @@ def test_a_training_is_written_down_with_its_options_and_goes_on_by_the_same_com
     train("mini-llava-vif", tmp_path, steps=3, processes=1)
     assert launched == [(["-m", "vif_core.train.tune", str(tmp_path)], 1)] * 2
     written = read_recipe(tmp_path / "recipe.yaml")
-    assert [phase.steps for phase in written.phases] == [3, 3]
+    assert {phase.steps for phase in written.phases} == {3}
     (tmp_path / "mini-llava-vif").mkdir()
     train("mini-llava-vif", tmp_path, steps=3, processes=1)
     assert len(launched) == 2, "the trained model is there"
