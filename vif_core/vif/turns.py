@@ -46,7 +46,9 @@ class Turns:
         return len(self.sample)
 
     def to(self, device: torch.device) -> Turns:
-        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
     def repeated(self, times: int) -> Turns:
