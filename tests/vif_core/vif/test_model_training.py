@@ -81,11 +81,12 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def test_a_compiled_model_says_the_same(unchecked, make, encode, logits_of):
+def test_a_compiled_layer_says_the_same(unchecked, make, encode, logits_of):
+    """Layer 1 is the first pair's injection layer and the second one's extraction layer."""
     model = make()
     batch = encode(model.vlm)
     wanted = logits_of(model, batch)
-    model.base.get_decoder().compile(backend="eager")
+    model.base.get_decoder().layers[1].compile(backend="eager", fullgraph=True)
     torch.testing.assert_close(logits_of(model, batch), wanted, atol=1e-5, rtol=0)
 
 
