@@ -145,6 +145,8 @@ class Phase:
     warmup, decay: shares of the steps. "cosine" falls to 0 from the warm-up on, "constant-decay" stays, then falls to a
            hundredth over the last `decay`.
     seek:  the guide lets maps settle on the target's best place, in place of covering it (vif.model.guide_loss).
+    order: number that rows and draws of the phase go by; None: its place in the recipe. A control that leaves out the
+           phases before keeps the rows of the model that it is held against.
     pairs_a_pass: layer pairs, drawn at random, whose maps are made in a pass; None for all (see VIFModel).
     decoder_from: of the decoder its blocks from this one on learn, embeddings and head excluded; None for all of it.
     bf16: compute in bfloat16; what learns is kept in float32.      max_length: tokens a row, packed rows aside.
@@ -161,6 +163,7 @@ class Phase:
     lora: LoRA | None = None
     losses: Losses = Losses()
     seek: bool = False
+    order: int | None = None
     pairs_a_pass: int | None = None
     decoder_from: int | None = None
     warmup: float = 0.03
@@ -190,6 +193,8 @@ class Phase:
         for name in ("steps", "rows", "per_device", "max_length", "pairs_a_pass"):
             if getattr(self, name) is not None:
                 _whole(name, getattr(self, name), 1)
+        if self.order is not None:
+            _whole("order", self.order, 0)
         if self.decoder_from is not None:
             _whole("decoder_from", self.decoder_from, 0)
         if self.epochs is not None:

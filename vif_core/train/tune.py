@@ -54,12 +54,13 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
             block.forward = torch.compile(block.forward, dynamic=False)
     before, learned = 0, set[str]()
     for number, phase in enumerate(recipe.phases):
-        set_seed(recipe.seed + number)  # fresh adapters do not depend on whether the phases before were run or skipped
+        order = number if phase.order is None else phase.order
+        set_seed(recipe.seed + order)  # fresh adapters do not depend on whether the phases before were run or skipped
         if phase.lora:
             add_lora(vlm.model, phase.lora)
         groups = learning(model, phase)
         learned |= {name for named in groups.values() for name, _ in named}
-        rows, steps = phase_rows(recipe, phase, number, vlm)
+        rows, steps = phase_rows(recipe, phase, order, vlm)
         kept, folder = out / f"{number}-{phase.name}.safetensors", out / f"{number}-{phase.name}"
         if kept.exists():
             load_trained(model, kept)
@@ -68,7 +69,7 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
             trainer = PhaseTrainer(
                 model,
                 phase,
-                training_arguments(recipe, phase, folder, steps, recipe.seed + number),
+                training_arguments(recipe, phase, folder, steps, recipe.seed + order),
                 rows,
                 groups,
                 recipe.optimizer,

@@ -43,7 +43,8 @@ class PairReading:
     """What one layer pair made of a pass's M turns.
 
     lights, maps: of the latent in use.     prior_maps: of the prior's mean, where the posterior is in use.
-    target: flow of the extraction layer's response rows over the canvas, where it is asked for (the guide).
+    target: flow of the extraction layer's response rows over the canvas, where it is asked for; guide: `guide_loss` of
+            the turn's own maps against it.
     """
 
     lights: Spotlights
@@ -53,6 +54,7 @@ class PairReading:
     canvas: Canvas
     prior_maps: Float[Tensor, "M P"] | None = None
     target: Float[Tensor, "M P"] | None = None
+    guide: Tensor | None = None
 
 
 @dataclass
@@ -118,7 +120,7 @@ class Injection:
 
 
 class Guide:
-    """At an extraction layer: reads the flow of each turn's response rows over visual tokens. Changes nothing."""
+    """At an extraction layer: reads the flow of each turn's response rows over its canvas. Changes nothing."""
 
     def __init__(self, model: VIFModel, layer: int) -> None:
         self.model, self.layer = model, layer
@@ -130,7 +132,8 @@ class Guide:
         current = self.model.current
         if self.model.guiding and current is not None and current.turns.posterior is not None:
             with torch.no_grad():
-                current.targets[self.layer] = response_flow(call, current.turns)
+                where = canvas(current.turns, self.model.config)
+                current.targets[self.layer] = response_flow(call, current.turns, where)
         return output
 
     def rows(self, call: AttentionCall, rows: Tensor, flow: Tensor) -> Tensor:
@@ -140,8 +143,8 @@ class Guide:
         return _first_row(call)
 
 
-def response_flow(call: AttentionCall, turns: Turns) -> Float[Tensor, "M V"]:
-    """Mean flow over visual tokens of the rows that produce each turn's response, renormalised over what it sees."""
+def response_flow(call: AttentionCall, turns: Turns, where: Canvas) -> Float[Tensor, "M P"]:
+    """Mean flow over the canvas of the rows that produce each turn's response, renormalised over what it covers."""
     assert turns.posterior is not None
     told = turns.posterior.where(~_among(turns.posterior, turns.prior), NONE)  # [M Tq] the answer's positions
     width = int((told != NONE).sum(1).max())
@@ -154,10 +157,9 @@ def response_flow(call: AttentionCall, turns: Turns) -> Float[Tensor, "M V"]:
         rows = producing[own].clamp(min=0)  # [m R]
         one = _sample(call, b)
         flow = one.rows(rows.flatten()[None])[0].mean(0)  # [m*R K]
-        at = turns.visual[b].clamp(min=0)
-        flow = flow[:, at].unflatten(0, rows.shape)  # [m R V]
+        flow = flow[:, where.keys[b].clamp(min=0)].unflatten(0, rows.shape)  # [m R P]
         part.append((flow * (producing[own] >= 0)[..., None]).sum(1))
-    flow = torch.cat(part) * turns.seen
+    flow = torch.cat(part) * where.covered
     return flow / flow.sum(-1, keepdim=True).clamp(min=1e-12)
 
 
@@ -442,12 +444,17 @@ class VIFModel(nn.Module):
                 z = torch.where(own[:, None, None], z, prior.at(current.noise[mid]))
         else:
             z = latent.mean
-        lights = self._lights(z, turns) if held is None else _fitting(held, turns)
-        prior_maps = None
-        if posterior is not None:
-            prior_maps = where.draw(self._lights(prior.mean, turns), self.config)
-        maps = where.draw(lights, self.config)
-        return PairReading(lights, maps, prior, posterior, where, prior_maps, current.targets.get(mid))
+        own = [self._lights(z)] if posterior is None else [self._lights(z), self._lights(prior.mean)]
+        used = [swapped(lights, turns.sample) for lights in own] if self.maps_from == "swapped" else own
+        if held is not None:
+            used = [_fitting(held, turns), *used[1:]]
+        maps = [where.draw(lights, self.config) for lights in used]
+        target, guide = current.targets.get(mid), None
+        if target is not None:  # teaches a turn's own maps, where another sample's are injected too
+            taught = maps if used is own else [where.draw(lights, self.config) for lights in own]
+            guide = torch.stack([guide_loss(each, target, self.seeking) for each in taught]).mean()
+        prior_maps = maps[1] if len(maps) > 1 else None
+        return PairReading(used[0], maps[0], prior, posterior, where, prior_maps, target, guide)
 
     def _noise(self, current: Pass, mid: int, like: Tensor) -> Tensor:
         if current.seeds is None:
@@ -456,11 +463,9 @@ class VIFModel(nn.Module):
         drawn = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(drawn).to(like.device)
 
-    def _lights(self, z: Tensor, turns: Turns) -> Spotlights:
-        if self.maps_from == "constant":
-            return self.generator.slots(torch.zeros_like(z))
-        lights = self.generator.slots(z)
-        return swapped(lights, turns.sample) if self.maps_from == "swapped" else lights
+    def _lights(self, z: Tensor) -> Spotlights:
+        """A turn's own spotlights; under maps_from "constant" the same for all."""
+        return self.generator.slots(torch.zeros_like(z) if self.maps_from == "constant" else z)
 
     def _mixing(self, mid: int):
         def hook(_block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
@@ -468,10 +473,11 @@ class VIFModel(nn.Module):
             hidden = args[0] if args else kwargs["hidden_states"]
             if current is None or mid not in current.hidden or hidden.shape[1] < current.turns.of.shape[1]:
                 return None
-            visual = torch.zeros(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-            visual = visual.scatter(1, current.turns.visual.clamp(min=0), current.turns.visual >= 0)
+            there = current.turns.visual  # filled up with NONE, which counts nothing at position 0
+            counts = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+            counts = counts.scatter_add(1, there.clamp(min=0), (there != NONE).long())
             mixed = (1 - self.alpha) * hidden + self.alpha * current.hidden[mid]
-            mixed = torch.where(visual[..., None], mixed, hidden)
+            mixed = torch.where(counts[..., None] > 0, mixed, hidden)
             return ((mixed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": mixed})
 
         return hook
@@ -487,8 +493,7 @@ class VIFModel(nn.Module):
         assert config.volume_of is not None
         volumes = [volume(r.lights, config.volume_of).mean() for r in readings]
         entropies = [entropy(r.maps if config.entropy_of == "map" else r.lights.weights).mean() for r in readings]
-        guides = [guide_loss(maps, r.target, self.seeking) for r in readings if r.target is not None
-                  for maps in (r.maps, r.prior_maps) if maps is not None]  # fmt: skip
+        guides = [r.guide for r in readings if r.guide is not None]
         of = slice(0, 1) if config.losses_of == "first-pair" else slice(None)
         sums = [torch.stack([loss.mean() for loss in losses[of]]).mean() if losses else 0.0
                 for losses in (kls, volumes, entropies)]  # fmt: skip

@@ -33,6 +33,7 @@ ARMS = {
     "full-sequence": Arm("maps over the whole sequence", {"variant": "full-sequence"}),
     "deep-only": Arm("maps from the injection layer's own input", {"variant": "deep-only"}),
     "mid-feature": Arm("middle features in place of attention flow", {"variant": "mid-feature"}),
+    "default": Arm("the paper's layer mapping", {"mapping": "default", "pairs": None}),
     "early": Arm("earlier extraction layers", {"mapping": "early", "pairs": None}),
     "late": Arm("later extraction layers", {"mapping": "late", "pairs": None}),
     "five-pairs": Arm("five layer pairs", {"mapping": "five-pairs", "pairs": None}),
@@ -101,8 +102,8 @@ def _shortened(phase: Phase, steps: int) -> Phase:
 
 def _without_vif(recipe: PhaseRecipe) -> tuple[Phase, ...]:
     phases = tuple(
-        replace(phase, train=tuple(part for part in phase.train if part != "vif"))
-        for phase in recipe.phases
+        replace(phase, train=tuple(part for part in phase.train if part != "vif"), order=number)
+        for number, phase in enumerate(recipe.phases)
         if phase.train != ("vif",)
     )
     if not phases:

@@ -230,7 +230,7 @@ def ablate(
 
     Each arm and seed is trained and measured once: the same command goes on where it stopped, and other arms, seeds and
     numbers of samples add to it. Arms: vif, control, swapped, constant, no-posterior, no-sparsity, full-sequence,
-    deep-only, mid-feature, early, late, five-pairs.
+    deep-only, mid-feature, default, early, late, five-pairs.
 
     Examples:
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 
 import pytest
 import torch
@@ -79,6 +80,15 @@ def even_call(n_keys=4, visible=None):
 def blended(call, blend, attended):
     """The flow as the blended output tells it: with values that name their keys, the output is the flow."""
     return blend.after(call, attended(call.rows(torch.arange(call.query.shape[2])), call.value))[0, :, 0]
+
+
+def test_equation_5_is_the_softmax_of_scaled_scores_over_visible_keys():
+    """Width 4, so that scores are halved: exp(2 ln 3 / 2) = 3 against 1 and a hidden key."""
+    query = torch.tensor([1.0, 0, 0, 0]).expand(1, 1, 3, 4)
+    key = torch.zeros(1, 1, 3, 4)
+    key[0, 0, 1, 0] = 2 * log(3)
+    call = AttentionCall(nn.Module(), query, key, key, None, {})
+    torch.testing.assert_close(call.rows(torch.tensor([[1]])).flatten(), torch.tensor([1 / 4, 3 / 4, 0]))
 
 
 def test_equation_6_mixes_a_row_with_its_map(attended):

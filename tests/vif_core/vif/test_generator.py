@@ -86,6 +86,17 @@ def test_a_canvas_is_the_visual_tokens_that_a_turn_sees(turns):
     assert where.points[0].tolist() == [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
 
 
+def test_a_picture_of_a_later_turn_is_off_the_canvas_of_an_earlier_one():
+    turn, visual = np.array([[1, 1, 1, 1, 1, 2, 2, 2, 2, 2]]), np.array([[1, 1, 1, 1, 0, 1, 1, 1, 1, 0]], dtype=bool)
+    second = replace(GRID, image=1, offset=4)
+    turns = turns_of(turn, visual & False, visual, [grid_places([GRID, second], 8)])
+    branches, generator, where = made(turns, hidden=torch.randn(1, 10, HIDDEN))
+    assert where.covered.tolist() == [[True] * 4 + [False] * 4, [True] * 8]
+    maps = where.draw(generator.slots(branches.prior.mean), config())
+    torch.testing.assert_close(maps[:, :4].sum(-1)[0], torch.tensor(1.0))
+    assert maps[1, 4:].sum() > 0.1
+
+
 def test_newline_tokens_are_off_the_canvas(turns):
     points = turns.points.clone()
     points[0, 1] = torch.nan

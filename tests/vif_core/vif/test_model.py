@@ -211,6 +211,21 @@ def test_the_guides_target_is_the_flow_of_the_rows_that_produce_the_answer(train
     )  # of the map, and of the prior's mean
 
 
+def test_the_guide_fits_every_canvas(trained):
+    """Along the whole sequence as over the image; newline tokens, where no spotlight falls, ask for nothing."""
+    model, batch, _ = trained(variant="full-sequence")
+    model.guiding = True
+    (reading, *_) = model(**batch.inputs).readings
+    assert reading.target.shape == reading.maps.shape
+    torch.testing.assert_close(reading.target.sum(-1), torch.ones(3))
+    assert (reading.target[~reading.canvas.covered] == 0).all()
+    model, batch, _ = trained(family="llava_next")
+    model.guiding = True
+    (reading, *_) = model(**batch.inputs).readings
+    assert (~reading.canvas.covered).any()
+    assert (reading.target[~reading.canvas.covered] == 0).all()
+
+
 # -- turns
 
 
@@ -460,6 +475,7 @@ def test_mid_feature_mixes_hidden_states_of_visual_tokens_in_place_of_flow(make,
     for handle in handles:
         handle.remove()
     visual = batch.inputs["input_ids"] == model.vlm.image_token_id
+    assert visual.sum() == 48
     torch.testing.assert_close(after[0][visual], 0.75 * before[0][visual] + 0.25 * mid[0][visual])
     assert torch.equal(after[0][~visual], before[0][~visual])
     assert out.readings == ()

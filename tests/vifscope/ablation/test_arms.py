@@ -46,6 +46,7 @@ def test_the_control_trains_the_same_weights_alike_without_vif(recipe):
     assert control.vif is None
     assert [phase.name for phase in control.phases] == ["joint"]
     assert control.phases[0].train == ("decoder",)
+    assert control.phases[0].order == 1  # its rows are those of VIF's second phase
     same = ("lr", "rows", "steps", "schedule", "warmup", "losses")
     assert all(getattr(control.phases[0], name) == getattr(recipe.phases[1], name) for name in same)
 
