@@ -440,8 +440,8 @@ class VIFModel(nn.Module):
             if posterior is not None and self.generator.training and self.posterior_share < 1:
                 if current.chance is None:
                     current.chance = torch.rand(len(z), device=z.device)
-                own = current.chance < self.posterior_share
-                z = torch.where(own[:, None, None], z, prior.at(current.noise[mid]))
+                knowing = current.chance < self.posterior_share
+                z = torch.where(knowing[:, None, None], z, prior.at(current.noise[mid]))
         else:
             z = latent.mean
         own = [self._lights(z)] if posterior is None else [self._lights(z), self._lights(prior.mean)]

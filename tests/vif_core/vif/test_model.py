@@ -309,6 +309,20 @@ def test_plain_inputs_are_one_question_each(make, encode, logits_of):
         assert torch.equal(model.base(ids, **plain).logits, told)
 
 
+def test_plain_inputs_of_several_pictures_lie_where_the_samples_do(family, make, logits_of):
+    model = make(family)
+    one, two, three = tiny_samples(3)
+    pairs = [replace(one, images=one.images + two.images), replace(three, images=three.images + one.images)]
+    batch = model.vlm.encode(pairs)
+    told = logits_of(model, batch)
+    turns = batch.inputs["turns"]
+    assert turns.points.isfinite().all(-1).sum(1).tolist() == [len(layout.visual) for layout in batch.layouts] or (
+        family == "llava_next"  # whose newline tokens have no place
+    )
+    del batch.inputs["turns"]
+    assert torch.equal(logits_of(model, batch), told)
+
+
 def test_plain_inputs_without_their_pictures_are_refused(make, encode):
     model = make()
     inputs = encode(model.vlm, None).inputs
