@@ -315,10 +315,6 @@ def test_plain_inputs_of_several_pictures_lie_where_the_samples_do(family, make,
     pairs = [replace(one, images=one.images + two.images), replace(three, images=three.images + one.images)]
     batch = model.vlm.encode(pairs)
     told = logits_of(model, batch)
-    turns = batch.inputs["turns"]
-    assert turns.points.isfinite().all(-1).sum(1).tolist() == [len(layout.visual) for layout in batch.layouts] or (
-        family == "llava_next"  # whose newline tokens have no place
-    )
     del batch.inputs["turns"]
     assert torch.equal(logits_of(model, batch), told)
 
