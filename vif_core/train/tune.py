@@ -48,13 +48,14 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
         torch.set_num_threads(1)
     set_seed(recipe.seed)
     vlm = vlm or load(recipe.model, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else "cpu")
-    model = attached(recipe, vlm)
+    attach(recipe, vlm)
     if recipe.compile:
         for block in blocks_of(vlm.model, vlm.layers):
             block.forward = torch.compile(block.forward, dynamic=False)
     before, learned = 0, set[str]()
     for number, phase in enumerate(recipe.phases):
         order = number if phase.order is None else phase.order
+        model = Learner(vlm)  # accelerate prepares a module once: used again, it would run without autocast
         set_seed(recipe.seed + order)  # fresh adapters do not depend on whether the phases before were run or skipped
         if phase.lora:
             add_lora(vlm.model, phase.lora)
@@ -76,7 +77,6 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
                 [Records(out, phase.name, before), ProgressBar(phase.name), Watch(phase.name, phase.losses.settled)],
             )
             trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
-            trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
             if _first_process():
                 save_trained(model, kept)
                 shutil.rmtree(folder, ignore_errors=True)
@@ -86,13 +86,13 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
     if _first_process():
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
-        write_model(model, part, learned, recipe.save_dtype)
+        write_model(Learner(vlm), part, learned, recipe.save_dtype)
         part.rename(folder)
     return folder
 
 
-def attached(recipe: PhaseRecipe, vlm: VLM) -> Learner:
-    """What is trained: the model with VIF, or the control. Raises UsageError where model and recipe disagree."""
+def attach(recipe: PhaseRecipe, vlm: VLM) -> None:
+    """Give the model the recipe's VIF; the control has none. Raises UsageError where model and recipe disagree."""
     if vlm.vif is None and recipe.vif is not None:
         add_vif(vlm, recipe.vif)
     elif vlm.vif is not None and (recipe.vif is None or _resolved(recipe.vif, vlm) != vlm.vif.config):
@@ -103,7 +103,6 @@ def attached(recipe: PhaseRecipe, vlm: VLM) -> Learner:
         )
     if vlm.vif is not None:
         vlm.vif.maps_from = recipe.maps_from
-    return Learner(vlm)
 
 
 def _resolved(config: VIFConfig, vlm: VLM) -> VIFConfig:

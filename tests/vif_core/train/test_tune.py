@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from transformers import LlavaForConditionalGeneration
 
 from vif_core.errors import UsageError
 from vif_core.load import load
+from vif_core.train.learner import Learner
 from vif_core.train.mini_llava import build_processor, config, draw_weights
 from vif_core.train.packing import PackOptions
 from vif_core.train.phases import Data
@@ -31,6 +33,7 @@ CASES = {
     "lora": {"phases": [{"train": ["vif", "decoder"], "lora": LORA, **SHORT}, {"train": ["vif"], **SHORT}]},
     "control": {"phases": [{"train": ["decoder"], **SHORT}, {"train": ["projector"], **SHORT}], "vif": None},
     "muon": {"phases": [SHORT], "optimizer": "muon"},
+    "bf16": {"phases": [{"train": ["vif"], "bf16": True, **SHORT}, {"bf16": True, **SHORT}]},
 }
 
 
@@ -91,6 +94,33 @@ def test_finished_phases_are_kept_and_skipped(tiny_recipe, tmp_path, monkeypatch
     monkeypatch.setattr(PhaseTrainer, "train", lambda *_, **__: pytest.fail("a finished phase was trained again"))
     again = load_file(run_phases(recipe, tmp_path, tiny_model("llava")) / "model.safetensors")
     assert all(torch.equal(before[name], again[name]) for name in before)
+
+
+@pytest.mark.parametrize("options", [{}, {"vif": None}], ids=["vif", "control"])
+def test_every_phase_computes_in_the_type_that_it_is_told(tiny_recipe, tmp_path, monkeypatch, options):
+    seen: list[bool] = []
+    forward = Learner.forward
+
+    def watched(self, **inputs):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return forward(self, **inputs)
+
+    monkeypatch.setattr(Learner, "forward", watched)
+    phases = [{"bf16": told, "steps": 1, "rows": 2} for told in (True, True, False)]
+    run_phases(tiny_recipe(phases, **options), tmp_path, tiny_model("llava"))
+    assert seen == [True, True, False]
+
+
+def test_weights_that_learn_in_float32_beside_frozen_ones_in_bfloat16(tiny_recipe, tmp_path):
+    """As on a GPU, where a checkpoint keeps its type."""
+    vlm = tiny_model("llava")
+    vlm.model.to(torch.bfloat16)
+    phases = [{"train": ["vif"]}, {"train": ["decoder"], "decoder_from": 1}]
+    phases = [phase | {"bf16": True, "steps": 1, "rows": 2} for phase in phases]
+    run_phases(tiny_recipe(phases), tmp_path, vlm)
+    losses = [json.loads(line)["cross_entropy"] for line in (tmp_path / "learning.jsonl").read_text().splitlines()]
+    assert len(losses) == 2
+    assert all(map(math.isfinite, losses))
 
 
 def test_what_any_phase_trained_is_in_the_folder(tiny_recipe, tmp_path):
