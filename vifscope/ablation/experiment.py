@@ -155,12 +155,16 @@ class Experiment:
         ids = [asked.sample_id for asked in self.chosen(part)]
         return None if not known.keys() >= set(ids) else pd.DataFrame([known[each] for each in ids], index=ids)
 
+    def lacking(self, arm: str, seed: int) -> list[Part]:
+        """Parts that are not measured yet of a training; where there are none, its weights are not needed any more."""
+        return [part for part in self.parts(arm) if self.frame(arm, seed, part) is None]
+
     def finished(self) -> dict[str, list[int]]:
         """Seeds of each arm whose every part is measured."""
         found = {}
         for arm in ARMS:
             seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in (self.path / arm).glob("seed-*"))
-            whole = [seed for seed in seeds if all(self.frame(arm, seed, part) is not None for part in self.parts(arm))]
+            whole = [seed for seed in seeds if not self.lacking(arm, seed)]
             if whole:
                 found[arm] = whole
         return found

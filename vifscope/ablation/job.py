@@ -78,6 +78,8 @@ def ablate(
     experiment.samples(lambda done, total: progress("choosing samples", done, total))
     rounds = [(arm, seed) for seed in seeds for arm in arms]
     for number, (arm, seed) in enumerate(rounds, 1):
+        if not experiment.lacking(arm, seed):
+            continue
         named = f"{arm}, seed {seed}"
         progress(f"{named} ({number} of {len(rounds)}): training", 0, 0)
         train(experiment.recipe_file(arm), experiment.training(arm, seed), seed=seed)
@@ -137,14 +139,11 @@ def _fitting(recipe: PhaseRecipe, step_seconds: Sequence[float], seconds: float,
 def _measure(experiment: Experiment, arm: str, seed: int, progress: Progress) -> None:
     """Measures what the arm's training with this seed lacks."""
     recipe = arm_recipe(experiment.recipe, arm)
-    lacking = [part for part in experiment.parts(arm) if experiment.frame(arm, seed, part) is None]
-    if not lacking:
-        return
     make_folders(experiment.training(arm, seed) / "measured")
     processes = 1 if torch.cuda.is_available() else recipe.processes or 1
     model = experiment.model(arm, seed), recipe.maps_from, experiment.data
     with _measurers(*model, processes=processes) as records_of:
-        for part in lacking:
+        for part in experiment.lacking(arm, seed):
             chosen = experiment.chosen(part)
             with AnswerLines(experiment.identity(arm, seed, part), experiment.measured(arm, seed, part)) as lines:
                 batches = batches_of(chosen, BATCH_SIZE)

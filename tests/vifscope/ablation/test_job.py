@@ -83,6 +83,16 @@ def test_a_finished_experiment_is_not_done_again(again, experiment):
     assert found.frame().equals(Ablation(Experiment.open(experiment)).frame())
 
 
+def test_what_was_measured_outlives_the_weights(again, experiment):
+    table = Ablation(Experiment.open(experiment)).frame()
+    models = [Experiment.open(experiment).model(arm, seed) for arm in ("vif", "control", "swapped") for seed in (1, 2)]
+    for model in models:
+        shutil.rmtree(model)
+    found, trained, measured = again(experiment)
+    assert (trained, measured) == ([], [])
+    assert found.frame().equals(table)
+
+
 def test_what_is_missing_is_trained_and_measured(again, experiment):
     shutil.rmtree(experiment / "control" / "seed-2")
     answers = experiment / "vif/seed-1/measured/answers.jsonl"
