@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = ("torch", "transformers", "nnsight", "matplotlib", "seaborn", "plotly", "dash", "pandas")
 
 
-@pytest.mark.parametrize("package", ["vifscope", "vif_core", "vifscope.cli.main"])
+@pytest.mark.parametrize("package", ["vifscope", "vif_core", "vifscope.cli.main", "vifscope_browser.command"])
 def test_import_is_light(package):
     code = f"import sys, {package}; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -31,7 +31,11 @@ def test_a_run_is_read_and_drawn_without_torch():
 
 
 def test_there_is_no_room_without_an_idea():
-    assert not [path for path in ROOT.glob("v*/**/*.py") if path.stem in ("utils", "helpers", "misc", "common")]
+    assert not [
+        path
+        for path in (*ROOT.glob("v*/**/*.py"), *ROOT.glob("apps/**/*.py"))
+        if path.stem in ("utils", "helpers", "misc", "common")
+    ]
 
 
 @pytest.mark.slow
@@ -43,9 +47,9 @@ def test_the_wheel_holds_code_assets_and_recipes_and_nothing_else(tmp_path):
         names = set(archive.namelist())
         size = sum(info.compress_size for info in archive.infolist())
     sources = {
-        str(path.relative_to(ROOT))
-        for room in ("vif_core", "vifscope")
-        for path in (ROOT / room).rglob("*")
+        str(path.relative_to(parent))
+        for parent, room in ((ROOT, "vif_core"), (ROOT, "vifscope"), (ROOT / "apps", "vifscope_browser"))
+        for path in (parent / room).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
     packed = {name for name in names if ".dist-info/" not in name}

@@ -7,6 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,6 +38,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command of sys.argv; an error that the user can act on is one line on stderr."""
+    for command in entry_points(group="vifscope.commands"):  # of packages that stand above this one
+        app.command(command.name, epilog=EXIT_CODES)(command.load())
     try:
         app(prog_name="vifscope")
     except VifError as error:

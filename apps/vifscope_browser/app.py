@@ -1,0 +1,101 @@
+"""The page's frame: the header, which page an address shows, and the routes that serve pictures."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+from dash import Dash, Input, Output, dcc, html
+from flask import Response, abort
+
+from vif_core.errors import VifError
+from vifscope_browser import overview, sample, samples
+from vifscope_browser.catalogue import THUMBNAIL_PX, Catalogue
+from vifscope_browser.guard import guard
+
+HELP = (
+    ("← →", "one layer back or on"),
+    ("space", "play the layers"),
+    ("j k", "next or previous sample"),
+    ("o s", "overview, samples"),
+    ("/", "search"),
+    ("?", "this help"),
+)
+
+
+def create_app(catalogue: Catalogue, host: str = "127.0.0.1", port: int = 8050) -> Dash:
+    """The app over these runs, to be served at host:port; its `server` is a Flask app."""
+    app = Dash(
+        __name__, title="vifscope", update_title="", suppress_callback_exceptions=True, serve_locally=True,
+        meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
+    )  # fmt: skip
+    guard(app.server, host, port)
+    _routes(app, catalogue)
+    app.layout = _frame(catalogue)
+
+    @app.callback(Output("page", "children"), Input("address", "pathname"), Input("address", "search"))
+    def show(pathname: str, search: str):
+        asked = {name: values[-1] for name, values in parse_qs((search or "").removeprefix("?")).items()}
+        try:
+            match pathname:
+                case "/samples":
+                    return samples.layout(catalogue, asked)
+                case "/sample":
+                    return sample.layout(catalogue, asked)
+                case "/":
+                    return overview.layout(catalogue)
+        except VifError as error:
+            return html.Section([html.H2("This cannot be shown"), html.P(str(error), className="problem")])
+        return html.Section([html.H2("There is no such page"), dcc.Link("To the overview", href="/")])
+
+    samples.register(app, catalogue)
+    sample.register(app, catalogue)
+    overview.register(app, catalogue)
+    return app
+
+
+def _frame(catalogue: Catalogue) -> html.Div:
+    problems = [html.P(problem, className="problem", role="alert") for problem in catalogue.problems]
+    keys = [item for key, what in HELP for item in (html.Dt(html.Kbd(key)), html.Dd(what))]
+    return html.Div(
+        [
+            dcc.Location(id="address"),
+            html.Header(
+                [
+                    html.Span("vifscope", className="brand"),
+                    html.Nav([dcc.Link("Overview", href="/", id="to-overview"),
+                              dcc.Link("Samples", href="/samples", id="to-samples")], **{"aria-label": "Pages"}),
+                    html.Span(_legend(catalogue), className="runs"),
+                    html.Button("Light / dark", id="theme", className="quiet", title="Light or dark page"),
+                    html.Button("?", id="help-button", className="quiet", title="Keys", **{"aria-label": "Help"}),
+                ]
+            ),
+            html.Dialog([html.H2("Keys"), html.Dl(keys), html.P("Click a layer, a token or a patch to follow it.")],
+                        id="help"),
+            *problems,
+            html.Main(dcc.Loading(html.Div(id="page"), type="circle", delay_show=250)),
+        ]
+    )  # fmt: skip
+
+
+def _legend(catalogue: Catalogue) -> list[html.Span]:
+    return [
+        html.Span([html.I(className=f"dot run-{number % 6}"), run.name], title=str(run.store.path))
+        for number, run in enumerate(catalogue.runs)
+    ]
+
+
+def _routes(app: Dash, catalogue: Catalogue) -> None:
+    """Pictures are named by run number and sample id alone, so that no address names a file."""
+
+    def picture(number: int, sample_id: str, i: int, longest_px: int | None = None) -> Response:
+        try:
+            data = catalogue.picture(number, sample_id, i, longest_px)
+        except VifError as error:
+            abort(404, str(error))
+        return Response(data, mimetype="image/png", headers={"Cache-Control": "private, max-age=3600"})
+
+    app.server.add_url_rule("/picture/<int:number>/<int:i>/<sample_id>", "picture", picture)
+    app.server.add_url_rule(
+        "/thumbnail/<int:number>/<sample_id>", "thumbnail",
+        lambda number, sample_id: picture(number, sample_id, 0, THUMBNAIL_PX),
+    )  # fmt: skip

@@ -1,0 +1,111 @@
+// What the page does by itself: a step through the layers asks the server nothing.
+(() => {
+  const top = (values) => values.flat(2).reduce((most, value) => Math.max(most, value), 0);
+  const sum = (map) => map.flat().reduce((all, value) => all + value, 0) || 1;
+
+  const ranks = (map) => {
+    const cols = map[0].length;
+    const order = map.flat().map((value, place) => [value, place]).sort((a, b) => b[0] - a[0] || a[1] - b[1]);
+    const found = map.map((row) => row.slice());
+    order.forEach(([, place], rank) => { found[Math.floor(place / cols)][place % cols] = rank + 1; });
+    return found;
+  };
+
+  const overlay = (run, layer, opacity, colours, smooth, zmax) => {
+    const map = run.maps[Math.min(layer, run.maps.length - 1)];
+    const trace = { ...run.figure.data[0], z: map, customdata: ranks(map), opacity, colorscale: colours,
+      zmin: 0, zmax: zmax || 1, zauto: false, zsmooth: smooth };
+    return { data: [trace], layout: run.figure.layout };
+  };
+
+  const difference = (base, other, layer, opacity, colours, smooth) => {
+    const [a, b] = [base, other].map((run) => run.maps[Math.min(layer, run.maps.length - 1)]);
+    const layout = base.figure.layout;
+    if (a.length !== b.length || a[0].length !== b[0].length) return { data: [], layout };
+    const [all, whole] = [sum(a), sum(b)];
+    const z = b.map((row, i) => row.map((value, j) => value / whole - a[i][j] / all));
+    const most = z.flat().reduce((m, value) => Math.max(m, Math.abs(value)), 1e-9);
+    const trace = { ...base.figure.data[0], z, customdata: null, opacity, colorscale: colours,
+      zmin: -most, zmax: most, zauto: false, zsmooth: smooth,
+      hovertemplate: "share of the visual flow %{z:+.4f}<extra></extra>" };
+    return { data: [trace], layout };
+  };
+
+  const shown = (value) => (value === null || Number.isNaN(value) ? "–" : value.toPrecision(3));
+  let now = 0; // the layer that is shown
+  const press = (id) => { const found = document.getElementById(id); if (found) found.click(); };
+
+  window.dash_clientside = Object.assign({}, window.dash_clientside, {
+    sample: {
+      draw: (layer, packed, opacity, colours, scale, smooth, ids) => {
+        const at = (run) => run.maps[Math.min(layer, run.maps.length - 1)];
+        const soft = smooth.length ? "best" : false;
+        const together = Math.max(...packed.runs.map((run) => top([at(run)])));
+        const most = (run) => (scale === "all" ? top(run.maps) : scale === "both" ? together : top([at(run)]));
+        return ids.map(({ run }) => (run < packed.runs.length
+          ? overlay(packed.runs[run], layer, opacity, packed.colourscales[colours], soft, most(packed.runs[run]))
+          : difference(packed.runs[0], packed.runs[1], layer, opacity, packed.colourscales.RdBu_r, soft)));
+      },
+      mark: (layer, packed, row, head, grid) => {
+        now = layer;
+        const spine = document.querySelector("#spine .js-plotly-plot");
+        if (spine && spine.layout) window.Plotly.relayout(spine, { "shapes[0].x0": layer - 0.5, "shapes[0].x1": layer + 0.5 });
+        const asked = new URLSearchParams({ sample: packed.sample, layer });
+        if (row !== null && row !== undefined) asked.set("token", row);
+        if (head && head !== "mean") asked.set("head", head);
+        if (grid && grid !== "0") asked.set("grid", grid);
+        window.history.replaceState(window.history.state, "", `/sample?${asked}`);
+        return packed.runs.map((run) => {
+          const place = run.curves.layer.indexOf(layer);
+          const value = (name) => shown(place < 0 ? null : run.curves[name][place]);
+          const name = run.note ? `${run.name} (${run.note})` : run.name;
+          return `${name}, layer ${layer}: ratio ${value("visual_ratio")}, entropy ${value("visual_entropy")}, lift ${value("box_lift")}`;
+        }).join("  ·  ");
+      },
+      play: (clicks, still) => [!still, still ? "❚❚" : "▶"],
+      step: (ticks, layer, last) => (layer >= last ? 0 : layer + 1),
+      scrub: (clicked, last) => Math.min(Math.max(Math.round(clicked.points[0].x), 0), last),
+      save: (png, svg, sample, layer) => {
+        const format = window.dash_clientside.callback_context.triggered[0].prop_id.split(".")[0];
+        document.querySelectorAll("#panels .js-plotly-plot").forEach((plot, place) => window.Plotly.downloadImage(plot,
+          { format, filename: `${sample}-layer-${layer}-${place}`, width: 720, height: 720, scale: 2 }));
+        return "";
+      },
+      link: (clicks) => {
+        const field = navigator.clipboard ? navigator.clipboard.writeText(window.location.href) : null;
+        return field ? "Copied" : "Copy it from the address bar";
+      },
+    },
+  });
+
+  const themed = (theme) => { document.documentElement.dataset.theme = theme; };
+  const remembered = window.localStorage.getItem("theme");
+  if (remembered) themed(remembered);
+
+  document.addEventListener("click", (event) => {
+    if (event.target.id === "theme") {
+      const dark = document.documentElement.dataset.theme
+        ? document.documentElement.dataset.theme === "dark" : window.matchMedia("(prefers-color-scheme: dark)").matches;
+      themed(dark ? "light" : "dark");
+      window.localStorage.setItem("theme", dark ? "light" : "dark");
+    }
+    const help = document.getElementById("help");
+    if (event.target.id === "help-button") help.showModal();
+    else if (help && help.open && event.target === help) help.close();
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.matches("input, textarea, [role=slider], [role=combobox]")) return;
+    const slider = document.getElementById("layer");
+    const go = (step) => { if (slider) window.dash_clientside.set_props("layer", { value: step }); now = step; };
+    const last = document.querySelector("#spine .js-plotly-plot");
+    const most = last && last.layout ? Math.round(last.layout.xaxis.range[1] - 0.6) : now;
+    const keys = {
+      ArrowLeft: () => go(Math.max(now - 1, 0)), ArrowRight: () => go(Math.min(now + 1, most)), " ": () => press("play"),
+      j: () => press("next"), k: () => press("previous"), o: () => press("to-overview"), s: () => press("to-samples"),
+      "?": () => press("help-button"), "/": () => { const field = document.getElementById("search"); if (field) field.focus(); },
+    };
+    if (keys[event.key] && !(event.target.matches("button") && event.key === " ")) { event.preventDefault(); keys[event.key](); }
+  });
+})();

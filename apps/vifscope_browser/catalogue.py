@@ -1,0 +1,247 @@
+"""The runs that are browsed: which samples they hold, and what is shown of each. All that the pages know of a run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from vif_core.errors import UsageError, VifError
+from vifscope.figures.frames import summary_frame
+from vifscope.metrics.attenuation import deep_layers
+from vifscope.runs import RunStore
+
+Image.MAX_IMAGE_PIXELS = 50_000_000
+
+THUMBNAIL_PX = 192
+MEAN_SAMPLES = 200
+CURVES = ("visual_ratio", "visual_entropy", "box_lift")
+"""Metrics that stand below the filmstrip, on every page."""
+
+SORTS = {
+    "sample_id": "Sample",
+    "visual_ratio": "Visual ratio, deep layers",
+    "visual_entropy": "Visual entropy, deep layers",
+    "box_lift": "Box lift, deep layers",
+    "entropy_change": "Change of entropy between runs",
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What of a sample's flow is drawn. head and row None: means over heads and over the measured rows.
+
+    row:  position of a stored query row in the sequence, as in `query_rows`.
+    grid: which of its grids (tiles, images).
+    """
+
+    head: int | None = None
+    row: int | None = None
+    grid: int = 0
+
+
+class Browsed:
+    """One run. name: unique among the runs that are browsed."""
+
+    def __init__(self, store: RunStore, name: str) -> None:
+        self.store, self.name = store, name
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """The mean-head, unintervened metrics of every layer and sample."""
+        layers = self.store.layers()
+        return layers[layers["map"] == "raw"]
+
+    @cached_property
+    def num_layers(self) -> int:
+        return int(self.layers["layer"].max()) + 1
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        return summary_frame(self.store)
+
+    @cached_property
+    def deep(self) -> pd.DataFrame:
+        """Each sample's metrics over the deep layers, by sample_id."""
+        deep = self.layers[self.layers["layer"].isin(deep_layers(self.num_layers))]
+        return deep.groupby("sample_id")[list(CURVES)].mean()
+
+    @cached_property
+    def mean_maps(self) -> np.ndarray | None:
+        """Mean map of the first samples that lie on the first one's grid, renormalised: [L, rows, cols]. None without.
+
+        At most MEAN_SAMPLES of them.
+        """
+        total, counted, like = None, 0, None
+        for sample_id in self.store.sample_ids[:MEAN_SAMPLES]:
+            grids = self.store.grids(sample_id)
+            shape = [(grid["rows"], grid["cols"]) for grid in grids[:1]]
+            like = like or shape
+            if not grids or shape != like:
+                continue
+            maps = self.maps(sample_id, Chosen())
+            maps = maps / np.maximum(maps.sum((1, 2), keepdims=True), 1e-12)
+            if np.isnan(maps).all():
+                continue
+            total, counted = maps if total is None else total + maps, counted + 1
+        return None if total is None else total / counted
+
+    def curves(self, sample_id: str) -> pd.DataFrame:
+        """A sample's metrics, a row a layer."""
+        mine = self.layers[self.layers["sample_id"] == sample_id]
+        return mine.sort_values("layer")[["layer", *CURVES]]
+
+    def maps(self, sample_id: str, chosen: Chosen) -> np.ndarray:
+        """Flow on one grid in every layer: [L, rows, cols]. Raises UsageError for what the run does not hold."""
+        grid = self.grid(sample_id, chosen)
+        if chosen.head is not None:
+            flow = self.store.head_flow(sample_id)  # [L H V]
+            if not 0 <= chosen.head < flow.shape[1]:
+                raise UsageError(f"there is no head {chosen.head}", expected=f"from 0 to {flow.shape[1] - 1}")
+            flow = flow[:, chosen.head]
+        else:
+            stored = self.store.sample(sample_id)
+            flow = self.store.flow(sample_id)  # [L R V]
+            if chosen.row is None:
+                flow = flow[:, np.asarray(stored["measured"], dtype=bool)].mean(1)
+            elif chosen.row in stored["query_rows"]:
+                flow = flow[:, stored["query_rows"].index(chosen.row)]
+            else:
+                raise UsageError(f"{self.name} does not store row {chosen.row} of sample {sample_id}",
+                                 expected="one of its query_rows")  # fmt: skip
+        cells = grid["offset"] + grid["stride"] * np.arange(grid["rows"])[:, None] + np.arange(grid["cols"])
+        return flow[:, cells]
+
+    def maps_or_mean(self, sample_id: str, chosen: Chosen) -> tuple[np.ndarray, str]:
+        """As `maps`; where the row is not stored the mean in its place, and a word about that."""
+        if chosen.row is not None and chosen.row not in self.store.sample(sample_id)["query_rows"]:
+            return self.maps(sample_id, replace(chosen, row=None)), "row not stored: mean"
+        return self.maps(sample_id, chosen), ""
+
+    def grid(self, sample_id: str, chosen: Chosen) -> dict[str, Any]:
+        grids = self.store.grids(sample_id)
+        if not 0 <= chosen.grid < len(grids):
+            raise UsageError(
+                f"sample {sample_id} of {self.name} has {len(grids)} maps, not map {chosen.grid}",
+                expected="a model whose visual tokens form a grid" if not grids else f"from 0 to {len(grids) - 1}",
+            )
+        return grids[chosen.grid]
+
+    def patch(self, sample_id: str, chosen: Chosen, x_px: float, y_px: float) -> tuple[int, int]:
+        """Row and column of the patch in which a point of the image lies; of the nearest, beside the grid."""
+        grid = self.grid(sample_id, chosen)
+        x0, y0, x1, y1 = grid["rect_px"]
+        row, col = int((y_px - y0) / (y1 - y0) * grid["rows"]), int((x_px - x0) / (x1 - x0) * grid["cols"])
+        return min(max(row, 0), grid["rows"] - 1), min(max(col, 0), grid["cols"] - 1)
+
+    def heads(self, sample_id: str) -> int:
+        """How many heads have maps of their own; 0 where the run keeps none."""
+        try:
+            return self.store.head_flow(sample_id).shape[1]
+        except VifError:
+            return 0
+
+
+class Catalogue:
+    """The runs, the baseline first, and the samples that the first of them holds."""
+
+    def __init__(self, runs: Sequence[Browsed], problems: Sequence[str] = ()) -> None:
+        self.runs = list(runs)
+        self._refused = list(problems)
+
+    @classmethod
+    def open(cls, paths: Sequence[Path]) -> Catalogue:
+        """Opens runs; one that cannot be opened is named in `problems` and passed over. Raises UsageError where that
+        leaves none."""
+        runs: list[Browsed] = []
+        refused: list[str] = []
+        for path in paths:
+            try:
+                store = RunStore.open(path)
+            except VifError as error:
+                refused.append(str(error))
+                continue
+            if store.layers().empty:
+                refused += store.problems or [str(UsageError(f"run {path} holds no measured sample"))]
+                continue
+            taken = {run.name for run in runs}
+            name = path.resolve().name
+            runs.append(Browsed(store, name if name not in taken else f"{name} ({len(runs) + 1})"))
+        if not runs:
+            raise UsageError("; ".join(refused), expected="a folder that vifscope analyze wrote")
+        return cls(runs, refused)
+
+    @property
+    def problems(self) -> list[str]:
+        """Runs and shards that are corrupt, so far as read."""
+        return [*self._refused, *(problem for run in self.runs for problem in run.store.problems)]
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """A row a measured sample of the first run, indexed by sample_id: question, answer, kind, size, each run's
+        response and correct (suffix _0, _1, ...), deep-layer metrics of the last run, and `entropy_change`: its entropy
+        less the first run's."""
+        first = self.runs[0].store.samples()
+        first = first[first["error"].isna()].set_index("sample_id")
+        table = first[["question", "answer", "kind", "size"]].astype(object).fillna("")
+        for number, run in enumerate(self.runs):
+            mine = run.store.samples().set_index("sample_id")
+            table[f"response_{number}"] = mine["response"].reindex(table.index).fillna("")
+            table[f"correct_{number}"] = mine["correct"].reindex(table.index)
+        table = table.join(self.runs[-1].deep)
+        change = self.runs[-1].deep["visual_entropy"] - self.runs[0].deep["visual_entropy"]
+        return table.assign(entropy_change=change.reindex(table.index))
+
+    def holders(self, sample_id: str) -> list[Browsed]:
+        """The runs that measured a sample. Raises UsageError where none did."""
+        found = [run for run in self.runs if sample_id in run.deep.index]
+        if not found:
+            raise UsageError(f"no run holds sample {sample_id}", expected="an id from the page of samples")
+        return found
+
+    def find(
+        self,
+        text: str = "",
+        kind: str = "",
+        size: str = "",
+        verdict: str = "",
+        sort: str = "sample_id",
+        down: bool = False,
+    ) -> list[str]:
+        """Ids of the samples that fit, sorted. text: part of question, answer or id.   verdict: "right" or "wrong" (of
+        the last run), or "differ" (right in one run, wrong in another)."""
+        table = self.samples
+        keep = pd.Series(True, index=table.index)
+        if text:
+            words = table["question"] + " " + table["answer"] + " " + table.index.to_series()
+            keep &= words.str.contains(text, case=False, regex=False)
+        keep &= (table["kind"] == kind) if kind else True
+        keep &= (table["size"] == size) if size else True
+        if verdict == "differ":
+            verdicts = table[[f"correct_{number}" for number in range(len(self.runs))]]
+            keep &= verdicts.nunique(axis=1) > 1
+        elif verdict:
+            keep &= (table[f"correct_{len(self.runs) - 1}"] == (verdict == "right")).fillna(False).astype(bool)
+        found = table[keep]
+        if sort in found.columns:
+            return found[sort].sort_values(ascending=not down, kind="stable", na_position="last").index.tolist()
+        return sorted(found.index, reverse=down)
+
+    @lru_cache(maxsize=512)  # noqa: B019  one catalogue lives as long as its server
+    def picture(self, number: int, sample_id: str, i: int = 0, longest_px: int | None = None) -> bytes:
+        """An image of a sample as PNG. Raises UsageError for what the runs do not hold, VifError for a broken file."""
+        if not 0 <= number < len(self.runs):
+            raise UsageError(f"there is no run {number}")
+        image = self.runs[number].store.image(sample_id, i)
+        if longest_px:
+            image.thumbnail((longest_px, longest_px))
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        return buffer.getvalue()

@@ -1,0 +1,32 @@
+"""The command `vifscope app`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def app(
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Folders of runs; the first is the baseline.", show_default="the two newest in runs/"),
+    ] = None,
+    port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8050,
+    host: Annotated[str, typer.Option(help="Where to listen; anything but 127.0.0.1 lets others in.")] = "127.0.0.1",
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Browse runs in a web page: every layer of every sample, for several models side by side.
+
+    Without a run the newest two in runs/ are opened, and where there are none a small one of mini-llava is made.
+
+    Examples:
+
+      vifscope app runs/mini-llava-specks-test-1a2b3c4d runs/mini-llava-vif-specks-test-5e6f7a8b
+
+      vifscope app --port 9000 --no-browser
+    """
+    from vifscope_browser.serve import serve
+
+    serve(runs or [], host=host, port=port, browser=browser)

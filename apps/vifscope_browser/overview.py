@@ -1,0 +1,76 @@
+"""The first page: what the runs found, along the layer axis."""
+
+from __future__ import annotations
+
+from dash import Dash, Input, Output, dcc, html, no_update
+
+from vifscope.figures.frames import ATTENUATION, violin_frame, wide
+from vifscope.figures.interactive import Track, spine_figure, violins_figure
+from vifscope.summary import summary_dict
+from vifscope_browser.catalogue import CURVES, Browsed, Catalogue
+
+PLAIN = {"displayModeBar": False, "responsive": True}
+VIOLIN_SAMPLES = 2000
+"""Of larger runs the violins are left out: they read every map."""
+
+
+def layout(catalogue: Catalogue) -> html.Section:
+    tracks = [Track(run.name, run.mean_maps, wide(run.summary, CURVES)) for run in catalogue.runs]
+    return html.Section(
+        [
+            html.Div([_findings(run, number) for number, run in enumerate(catalogue.runs)], className="findings"),
+            html.H2("Along the layers"),
+            html.P("Mean maps, each layer over its own maximum; means with 95 % intervals over images. "
+                   "Click a layer to see samples there.", className="note"),
+            dcc.Graph(figure=spine_figure(tracks, CURVES), id="overview-spine", config=PLAIN),
+            html.H2("Weights of single visual tokens, and their sum"),
+            dcc.Loading(dcc.Graph(id="violins", config=PLAIN, figure={"layout": {"height": 380}}), delay_show=200),
+            html.P(id="violins-note", className="note"),
+        ]
+    )  # fmt: skip
+
+
+def register(app: Dash, catalogue: Catalogue) -> None:
+    @app.callback(Output("violins", "figure"), Output("violins-note", "children"), Input("violins", "id"))
+    def violins(_: str):
+        small = [run for run in catalogue.runs if len(run.deep) <= VIOLIN_SAMPLES]
+        note = "Violins: head- and row-mean weight of each visual token, log axis; every sample counts the same."
+        if len(small) < len(catalogue.runs):
+            return {}, f"Drawn for runs of up to {VIOLIN_SAMPLES} samples; vifscope figures draws them for all."
+        frames = [violin_frame(run.store) for run in small]
+        return violins_figure(frames, [wide(run.summary, ATTENUATION) for run in small], [r.name for r in small]), note
+
+    @app.callback(
+        Output("address", "href", allow_duplicate=True),
+        Input("overview-spine", "clickData"),
+        prevent_initial_call=True,
+    )
+    def follow(clicked: dict | None):
+        if not clicked:  # the page was left and drawn anew
+            return no_update
+        layer = min(max(round(clicked["points"][0]["x"]), 0), catalogue.runs[0].num_layers - 1)
+        return f"/samples?layer={layer}"
+
+
+def _findings(run: Browsed, number: int) -> html.Article:
+    found = summary_dict(run.store, frame=run.summary)
+    accuracy, attenuation = found["accuracy"], found["attenuation_index"]
+    numbers = [
+        ("Samples", f"{found['n']}" + (f", {found['failed']} failed" if found["failed"] else "")),
+        ("Accuracy", _interval(accuracy, percent=True)),
+        ("Attenuation index", _interval(attenuation)),
+    ]
+    return html.Article(
+        [
+            html.H2([html.I(className=f"dot run-{number % 6}"), run.name]),
+            html.P(found["sentence"]),
+            html.Dl([item for name, value in numbers for item in (html.Dt(name), html.Dd(value))]),
+        ]
+    )
+
+
+def _interval(found: dict | None, *, percent: bool = False) -> str:
+    if not found or found.get("mean") is None:
+        return "–"
+    shown = [f"{100 * found[name]:.1f}" if percent else f"{found[name]:.3f}" for name in ("mean", "low", "high")]
+    return f"{shown[0]}{' %' if percent else ''} [{shown[1]}, {shown[2]}]"

@@ -1,0 +1,102 @@
+"""The page of samples: found, filtered, sorted, a page at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dash import Dash, Input, Output, State, ctx, dcc, html
+
+from vifscope_browser.address import address_of
+from vifscope_browser.catalogue import SORTS, Catalogue
+
+PAGE = 24
+FILTERS = ("search", "kind", "size", "verdict", "sort", "down")
+
+
+def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
+    table = catalogue.samples
+    verdicts = {"": "Right and wrong", "right": "Right", "wrong": "Wrong"}
+    if len(catalogue.runs) > 1:
+        verdicts["differ"] = "Runs disagree"
+    controls = [
+        dcc.Input(id="search", type="search", debounce=0.3, placeholder="Search questions (press /)", value=""),
+        _choice("kind", {"": "Every kind"} | {k: k for k in sorted(set(table["kind"]) - {""})}, "Kind of question"),
+        _choice("size", {"": "Every size"} | {s: s for s in sorted(set(table["size"]) - {""})}, "Size of the object"),
+        _choice("verdict", verdicts, "Right or wrong"),
+        _choice("sort", {k: f"By {v[0].lower()}{v[1:]}" for k, v in SORTS.items()}, "Sorted by", "sample_id"),
+        dcc.Checklist(id="down", options=[{"label": "largest first", "value": "down"}], value=[]),
+    ]
+    return html.Section(
+        [
+            html.Div(controls, className="controls", role="search"),
+            html.P(id="count", className="note", **{"aria-live": "polite"}),
+            html.Div(id="gallery", className="gallery"),
+            html.Div(
+                [html.Button("Back", id="page-back"), html.Span(id="page-said"), html.Button("On", id="page-on")],
+                className="pager",
+            ),
+            dcc.Store(id="page-number", data=0),
+            dcc.Store(id="samples-layer", data=asked.get("layer")),
+        ]
+    )
+
+
+def register(app: Dash, catalogue: Catalogue) -> None:
+    @app.callback(
+        Output("gallery", "children"), Output("count", "children"), Output("page-said", "children"),
+        Output("page-number", "data"), Output("page-back", "disabled"), Output("page-on", "disabled"),
+        *[Input(name, "value") for name in FILTERS],
+        Input("page-back", "n_clicks"), Input("page-on", "n_clicks"),
+        State("page-number", "data"), State("samples-layer", "data"),
+    )  # fmt: skip
+    def show(search, kind, size, verdict, sort, down, _back, _on, page, layer):
+        found = catalogue.find(search or "", kind or "", size or "", verdict or "", sort, bool(down))
+        pages = max(1, -(-len(found) // PAGE))
+        page = {"page-back": page - 1, "page-on": page + 1}.get(str(ctx.triggered_id), 0)
+        page = min(max(page, 0), pages - 1)
+        cards = [_card(catalogue, sample_id, layer) for sample_id in found[page * PAGE : (page + 1) * PAGE]]
+        total = len(catalogue.samples)
+        empty = html.P("No sample fits. Widen the search or clear a filter.", className="empty")
+        said = f"{len(found):,} of {total:,} samples"
+        return cards or empty, said, f"page {page + 1} of {pages}", page, page == 0, page == pages - 1
+
+
+def _choice(name: str, options: dict[str, str], label: str, value: str = "") -> html.Label:
+    shown = [{"label": text, "value": key} for key, text in options.items()]
+    return html.Label(
+        [html.Span(label, className="hidden"),
+         dcc.Dropdown(id=name, options=shown, value=value, clearable=False, searchable=False)],
+        title=label,
+    )  # fmt: skip
+
+
+def _card(catalogue: Catalogue, sample_id: str, layer: str | None) -> dcc.Link:
+    row = catalogue.samples.loc[sample_id]
+    verdicts = [_verdict(number, row) for number in range(len(catalogue.runs))]
+    return dcc.Link(
+        [
+            html.Img(src=f"/thumbnail/0/{sample_id}", alt=f"Picture of {sample_id}"),
+            html.Div(
+                [html.B(row["question"]), html.Div(verdicts, className="verdicts"),
+                 html.Small(" · ".join(_facts(sample_id, row)))]
+            ),
+        ],
+        href=address_of("sample", sample=sample_id, layer=layer), className="card",
+    )  # fmt: skip
+
+
+def _verdict(number: int, row: Any) -> html.Span:
+    right = row[f"correct_{number}"]
+    mark, what = ("", "not scored") if right != right or right is None else ("✓", "right") if right else ("✗", "wrong")
+    return html.Span(
+        [html.I(className=f"dot run-{number % 6}"), f"{mark} {row[f'response_{number}'] or '(no response)'}"],
+        title=f"{what}; the answer is {row['answer'] or 'not known'}", className=what,
+    )  # fmt: skip
+
+
+def _facts(sample_id: str, row: Any) -> list[str]:
+    facts = [sample_id, row["kind"], row["size"]]
+    for name, word in (("visual_ratio", "ratio"), ("visual_entropy", "entropy"), ("box_lift", "lift")):
+        if row[name] == row[name]:
+            facts.append(f"{word} {row[name]:.2f}")
+    return [fact for fact in facts if fact]

@@ -1,0 +1,67 @@
+"""From folders to a page that is served: which runs, at what address, by what server."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+import waitress
+from waitress.server import BaseWSGIServer
+
+from vif_core.errors import UsageError, VifError
+from vifscope_browser.app import create_app
+from vifscope_browser.catalogue import Catalogue
+
+LOCAL = "127.0.0.1"
+NEWEST = 2
+DEMO = Path("runs") / "demo"
+DEMO_SAMPLES = 24
+THREADS = 8
+
+
+def serve(paths: Sequence[Path], *, host: str = LOCAL, port: int = 8050, browser: bool = True) -> None:
+    """Serves the runs until interrupted. Raises UsageError where a folder is no run or the port is taken."""
+    catalogue = Catalogue.open(paths or newest_runs(Path("runs")) or [_demo()])
+    for problem in catalogue.problems:
+        print(f"vifscope: {problem}", file=sys.stderr)
+    server = listening(catalogue, host, port)
+    if host != LOCAL:
+        print(f"vifscope: warning: whoever reaches {host} can read these runs", file=sys.stderr)
+    address = f"http://{LOCAL if host in ('0.0.0.0', '::') else host}:{server.effective_port}/"
+    print(f"{address}  (Ctrl-C ends it)", file=sys.stderr)
+    if browser:
+        threading.Timer(0.3, webbrowser.open, (address,)).start()
+    server.run()
+
+
+def listening(catalogue: Catalogue, host: str = LOCAL, port: int = 0) -> BaseWSGIServer:
+    """A server of the app that listens, to be `run`. port 0: a free one. Raises UsageError where the port is taken."""
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise UsageError(
+            f"{host}:{port} cannot be listened on ({error.strerror})", next_step="Name another with --port, or 0"
+        ) from error
+    app = create_app(catalogue, host=host, port=listener.getsockname()[1])
+    return waitress.create_server(app.server, sockets=[listener], threads=THREADS)
+
+
+def newest_runs(folder: Path) -> list[Path]:
+    """The newest runs in a folder, at most two, the older first."""
+    manifests = sorted(folder.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+    return [path.parent for path in manifests[-NEWEST:]]
+
+
+def _demo() -> Path:
+    """A small run of the embedded model, made where there is none."""
+    from vifscope.api import analyze
+
+    print(f"vifscope: no run in runs/; measuring {DEMO_SAMPLES} samples of mini-llava", file=sys.stderr)
+    try:
+        return analyze(n=DEMO_SAMPLES, out=DEMO, figures=False).path
+    except OSError as error:
+        raise VifError(f"{DEMO} cannot be written ({error})") from error

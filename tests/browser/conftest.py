@@ -1,0 +1,56 @@
+"""Two runs of the embedded models, and the app that serves them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from vifscope_browser.catalogue import Catalogue
+from vifscope_browser.serve import listening
+
+from vifscope.api import analyze
+
+N = 12
+CHROMIUM = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if os.path.exists(path)), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without Chromium its tests are passed over, except where everything must be there."""
+    if CHROMIUM or os.environ.get("CI"):
+        return
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.skip(reason="needs Chromium: apt-get install chromium"))
+
+
+@pytest.fixture(scope="session")
+def run_folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    models = {"base": "mini-llava", "vif": "mini-llava-vif"}
+    return [analyze(model, n=N, out=folder / name, figures=False).path for name, model in models.items()]
+
+
+@pytest.fixture(scope="session")
+def catalogue(run_folders: list[Path]) -> Catalogue:
+    return Catalogue.open(run_folders)
+
+
+@pytest.fixture(scope="session")
+def address(catalogue: Catalogue) -> Iterator[str]:
+    server = listening(catalogue)
+    threading.Thread(target=server.run, daemon=True).start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict) -> dict:
+    return browser_type_launch_args | {"executable_path": CHROMIUM, "args": ["--no-sandbox"]}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args: dict) -> dict:
+    return browser_context_args | {"viewport": {"width": 1280, "height": 720}}

@@ -1,0 +1,196 @@
+"""Every page is clicked through in a real browser, and what is drawn is what the runs hold.
+
+With VIFSCOPE_SCREENSHOTS=FOLDER each test leaves a picture there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from vifscope_browser.catalogue import Chosen
+
+pytestmark = pytest.mark.browser
+
+DRAWN = "place => document.querySelectorAll('#panels .js-plotly-plot')[place].data[0].z"
+SETTLED = "document.querySelectorAll('#panels .js-plotly-plot .heatmaplayer image').length >= 3"
+
+
+@pytest.fixture(autouse=True)
+def no_errors(page, request):
+    """No page may raise, and none may be left without its picture."""
+    raised: list[str] = []
+    page.set_default_timeout(15_000)
+    page.on("pageerror", lambda error: raised.append(str(error)))
+    page.on("response", lambda response: raised.append(response.url) if response.status >= 500 else None)
+    yield
+    if folder := os.environ.get("VIFSCOPE_SCREENSHOTS"):
+        page.screenshot(path=Path(folder) / f"{request.node.name.replace('/', '-')}.png", full_page=True)
+    assert raised == []
+
+
+@pytest.fixture
+def sample(page, address, catalogue):
+    sample_id = catalogue.samples.index[1]
+    page.goto(f"{address}/sample?sample={sample_id}&layer=3")
+    page.wait_for_function(SETTLED)
+    return sample_id
+
+
+def drawn(page, place: int) -> np.ndarray:
+    values = page.evaluate(DRAWN, place)
+    return np.float32(values)
+
+
+def layer_is(page, layer: int) -> None:
+    page.wait_for_function(f"document.querySelector('#said').innerText.includes('layer {layer}:')")
+
+
+def test_the_overview_shows_runs_layers_and_violins(page, address, catalogue):
+    page.goto(address)
+    page.wait_for_selector("#violins .scatterlayer path")
+    assert page.locator(".findings article").count() == 2
+    strip = page.evaluate("document.querySelector('#overview-spine .js-plotly-plot').data[0].z")
+    assert (len(strip), len(strip[0])) == (12, 16 * 13)
+    ratio = page.evaluate(
+        "document.querySelector('#overview-spine .js-plotly-plot').data.filter(t => t.name === 'vif')[0].y"
+    )
+    layers = catalogue.runs[1].layers.groupby("layer")["visual_ratio"].mean()
+    assert ratio == pytest.approx(layers.tolist())
+
+
+def test_clicking_a_layer_of_the_overview_leads_to_its_samples(page, address):
+    page.goto(address)
+    page.wait_for_selector("#overview-spine .heatmaplayer image")
+    plot = page.locator("#overview-spine .nsewdrag").first.bounding_box()
+    page.mouse.click(plot["x"] + plot["width"] * 5.6 / 16, plot["y"] + plot["height"] / 2)
+    page.wait_for_url("**/samples?layer=5")
+    page.locator(".card").first.click()
+    page.wait_for_url("**/sample?sample=*&layer=5")
+
+
+def test_samples_are_searched_filtered_and_opened(page, address, catalogue):
+    page.goto(f"{address}/samples")
+    page.wait_for_selector(".card")
+    assert page.locator(".card").count() == len(catalogue.samples)
+    page.keyboard.press("/")
+    page.keyboard.type("letter")
+    wanted = catalogue.find(text="letter")
+    page.wait_for_function(f"document.querySelector('#count').innerText.startsWith('{len(wanted)} of')")
+    page.fill("#search", "no such words")
+    page.wait_for_selector("text=No sample fits")
+
+
+def test_the_heatmaps_are_the_runs_maps_at_every_step(page, sample, catalogue):
+    for layer in range(3, 8):
+        layer_is(page, layer)
+        for place, run in enumerate(catalogue.runs):
+            assert np.array_equal(drawn(page, place), run.maps(sample, Chosen())[layer])
+        page.keyboard.press("ArrowRight")
+
+
+def test_the_difference_is_that_of_renormalised_maps(page, sample, catalogue):
+    base, vif = (run.maps(sample, Chosen())[3].astype(float) for run in catalogue.runs)
+    assert drawn(page, 2) == pytest.approx(vif / vif.sum() - base / base.sum(), abs=1e-6)
+
+
+def test_a_layer_step_asks_the_server_nothing(page, sample):
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if request.method == "POST" else None)
+    page.keyboard.press("ArrowRight")
+    layer_is(page, 4)
+    page.click("#play")
+    layer_is(page, 6)
+    page.click("#play")
+    assert asked == []
+
+
+def test_scrubbing_the_spine_moves_everything(page, sample):
+    strip = page.locator("#spine .nsewdrag").first
+    strip.scroll_into_view_if_needed()
+    plot = strip.bounding_box()
+    page.mouse.click(plot["x"] + plot["width"] * 13.6 / 16, plot["y"] + plot["height"] / 2)
+    layer_is(page, 13)
+    mark = page.evaluate("document.querySelector('#spine .js-plotly-plot').layout.shapes[0].x0")
+    assert mark == 12.5
+    assert "layer=13" in page.url
+
+
+def test_a_token_shows_the_row_that_produces_it(page, sample, catalogue):
+    stored = catalogue.runs[0].store.sample(sample)
+    place = stored["measured"].index(True)
+    page.locator(".tokens button.measured").first.click()
+    page.wait_for_function("window.location.search.includes('token=')")
+    position = stored["query_rows"][place]
+    assert f"token={position}" in page.url
+    want = catalogue.runs[0].maps(sample, Chosen(row=position))[3]
+    page.wait_for_function(f"({DRAWN})(0)[0][0] === {json.dumps(float(want[0, 0]))}")
+    assert np.array_equal(drawn(page, 0), want)
+
+
+def test_a_link_restores_the_view(page, address, sample, catalogue):
+    page.goto(f"{address}/sample?sample={sample}&layer=13&head=2")
+    page.wait_for_function(SETTLED)
+    layer_is(page, 13)
+    assert np.array_equal(drawn(page, 1), catalogue.runs[1].maps(sample, Chosen(head=2))[13])
+
+
+def test_a_patch_shows_who_looks_at_it(page, sample):
+    plot = page.locator("#panels .nsewdrag").first.bounding_box()
+    page.mouse.click(plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2)
+    page.wait_for_selector("#patch .heatmaplayer image")
+    assert "rows of text are not" in page.inner_text("#patch-said")
+
+
+def test_all_heads_of_the_layer_are_drawn(page, sample):
+    page.click("#show-heads")
+    page.wait_for_function("document.querySelectorAll('#heads .heatmaplayer image').length === 8")
+
+
+def test_the_scale_smoothing_and_opacity_change_what_is_drawn(page, sample, catalogue):
+    page.click("#smooth input")
+    page.wait_for_function("document.querySelectorAll('#panels .js-plotly-plot')[0].data[0].zsmooth === 'best'")
+    page.click("#scale")
+    page.click("text=Scale: all layers")
+    most = float(catalogue.runs[0].maps(sample, Chosen()).max())
+    page.wait_for_function(
+        f"Math.abs(document.querySelectorAll('#panels .js-plotly-plot')[0].data[0].zmax - {most}) < 1e-6"
+    )
+
+
+@pytest.mark.parametrize(("button", "suffix"), [("png", "png"), ("svg", "svg"), ("csv", "csv")])
+def test_the_view_is_saved(page, sample, button, suffix):
+    with page.expect_download() as download:
+        page.click(f"#{button}")
+    assert download.value.suggested_filename.endswith(f".{suffix}")
+    assert os.path.getsize(download.value.path()) > 1000
+
+
+def test_keys_lead_through_samples_and_help(page, sample, catalogue):
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog[open]")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.wait_for_url(f"**sample={catalogue.samples.index[2]}*")
+
+
+@pytest.mark.parametrize(
+    ("query", "line"),
+    [("sample=nothing", "no run holds sample nothing"), ("layer=x", "layer is 'x' in the address")],
+)
+def test_an_address_that_shows_nothing_says_so(page, address, query, line):
+    page.goto(f"{address}/sample?{query}")
+    page.wait_for_selector(f"text={line}")
+
+
+@pytest.mark.parametrize("width", [1280, 768])
+@pytest.mark.parametrize("path", ["/", "/samples", "/sample"])
+def test_nothing_is_cut_off_at_the_side(page, address, width, path):
+    page.set_viewport_size({"width": width, "height": 720})
+    page.goto(address + path)
+    page.wait_for_selector("#page section")
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
