@@ -159,6 +159,41 @@ def compare(
     _print_files(console, path, found["files"])
 
 
+@app.command(epilog=EXIT_CODES)
+def figures(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs of the same data; the first is the baseline.")],
+    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("figures"),
+    formats: Annotated[str, typer.Option("--format", help="Of pdf, png and svg, with commas.")] = "pdf,png",
+    paper: Annotated[bool, typer.Option("--paper", help="Also hold the runs against the paper's claims.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Draw every figure of some runs, and hold them against the paper's claims.
+
+    Examples:
+
+      vifscope figures runs/mini-llava-specks-test-1a2b3c4d --out figures/
+
+      vifscope figures runs/baseline runs/vif --paper --format pdf
+    """
+    from vifscope.api import open_run
+    from vifscope.claims import claims
+    from vifscope.cli.output import print_json
+    from vifscope.cli.progress import progress_bar
+    from vifscope.drawing import draw
+
+    stores = [open_run(run).store for run in runs]
+    with progress_bar() as progress:
+        files = draw(stores, out, [each.strip() for each in formats.split(",")], paper=paper, progress=progress)
+    found = claims(stores) if paper else []
+    if as_json:
+        said = [{"claim": claim.claim, "agrees": claim.agrees, "sentence": claim.sentence} for claim in found]
+        print_json({"folder": str(out), "files": files, "claims": said})
+        return
+    for claim in found:
+        print(claim.sentence)
+    print(out)
+
+
 @app.command("eval", epilog=EXIT_CODES)
 def evaluate(
     model: Annotated[str, typer.Option(help="mini-llava, a local folder, or a hub id.")] = "mini-llava",

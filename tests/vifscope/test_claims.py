@@ -1,0 +1,54 @@
+"""A claim's verdict follows from its interval, and its number from the runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vifscope.claims import Claim, attenuation_claim, claims_frame, focus_claim
+from vifscope.metrics.attenuation import deep_layers
+
+FALLS = Claim("It falls", "section 1", "change", "-1", -2.0, -3.0, -1.0, 9, threshold=0.0, above=False)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "above", "verdict"),
+    [(-3, -1, False, "yes"), (1, 3, False, "no"), (-1, 1, False, "open"), (1, 3, True, "yes"), (-3, -1, True, "no")],
+)
+def test_the_verdict_is_where_the_interval_lies(low, high, above, verdict):
+    assert replace(FALLS, low=low, high=high, above=above).agrees == verdict
+
+
+def test_what_was_not_measured_is_open_and_said():
+    nothing = replace(FALLS, ours=math.nan, low=math.nan, high=math.nan)
+    assert nothing.agrees == "open"
+    assert nothing.sentence == "Not measured here: change."
+
+
+def test_the_sentence_gives_both_numbers():
+    assert FALLS.sentence == (
+        "“It falls” holds here: change: -2 (95 % interval -3 to -1, n = 9); the paper: -1."
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("of", "metric"), [(attenuation_claim, "visual_ratio"), (focus_claim, "visual_entropy")])
+def test_our_number_is_the_mean_over_samples_of_the_change(run, of, metric):
+    layers = run.layers()
+    layers = layers[layers["map"] == "raw"]
+    table = layers.pivot(index="sample_id", columns="layer", values=metric).to_numpy(float)
+    num_layers = table.shape[1]
+    deep = np.nanmean(table[:, list(deep_layers(num_layers))], 1)
+    before = np.nanmean(table[:, : num_layers // 2], 1) if metric == "visual_ratio" else table[:, num_layers // 2]
+    claim = of(run)
+    assert claim.ours == pytest.approx(np.nanmean(deep - before), nan_ok=True)
+    assert claim.low <= claim.ours <= claim.high
+    assert claim.n == len(table)
+
+
+def test_one_run_answers_for_itself_and_two_for_vif_as_well(run):
+    alone, both = claims_frame([run]), claims_frame([run, run])
+    assert (len(alone), len(both)) == (2, 5)
+    assert both["agrees"].iloc[2:].tolist() == ["open"] * 3, "a run does not differ from itself"

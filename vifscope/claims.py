@@ -1,0 +1,150 @@
+"""The paper's claims beside what runs show: its number, ours with its interval, and whether the direction agrees.
+
+Zhu and Feng, arXiv 2604.12508. Every verdict is computed: "yes" where the 95 % interval lies wholly on the claim's
+side, "no" where it lies wholly on the other, "open" where it does not tell or where nothing was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vifscope.comparison import Comparison
+from vifscope.comparison.words import PAPER
+from vifscope.figures.frames import image_units, measured_samples
+from vifscope.metrics.attenuation import deep_layers
+from vifscope.runs import RunStore
+from vifscope.stats import bootstrap_mean
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim and what was measured for it.
+
+    where:   in the paper.             paper: its number, in words; "a figure" where it gives none.
+    measure: what `ours` is, unit included.
+    ours, low, high: our number and its 95 % bootstrap interval over images; NaN where nothing was measured.
+    n:       samples, or pairs of them.      threshold, above: the claim holds above (or below) it.
+    """
+
+    claim: str
+    where: str
+    measure: str
+    paper: str
+    ours: float
+    low: float
+    high: float
+    n: int
+    threshold: float
+    above: bool
+
+    @property
+    def agrees(self) -> str:
+        """
+        >>> Claim("", "", "", "", 2.0, 1.5, 2.5, 9, threshold=1.0, above=True).agrees
+        'yes'
+        """
+        if self.low > self.threshold:
+            return "yes" if self.above else "no"
+        if self.high < self.threshold:
+            return "no" if self.above else "yes"
+        return "open"
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence, with our number."""
+        if np.isnan(self.ours):
+            return f"Not measured here: {self.measure}."
+        verdict = {"yes": "holds here", "no": "does not hold here", "open": "is neither borne out nor refuted here"}
+        return (
+            f"“{self.claim}” {verdict[self.agrees]}: {self.measure}: {self.ours:.4g} "
+            f"(95 % interval {self.low:.4g} to {self.high:.4g}, n = {self.n}); the paper: {self.paper}."
+        )
+
+
+def attenuation_claim(run: RunStore) -> Claim:
+    """Section 2: the visual ratio is high in shallow layers (here the first half) and falls in the deep ones."""
+    ratio, units = _by_layer(run, "visual_ratio")
+    num_layers = ratio.shape[1]
+    change = np.nanmean(ratio[:, list(deep_layers(num_layers))], 1) - np.nanmean(ratio[:, : num_layers // 2], 1)
+    return Claim(
+        "Attention to the image falls off in deep layers", "section 2, Figures 1 and 2",
+        f"visual ratio of the deep layers less that of layers 0 to {num_layers // 2 - 1}",
+        "a falling curve", *_interval(change, units), len(ratio), threshold=0.0, above=False,
+    )  # fmt: skip
+
+
+def focus_claim(run: RunStore) -> Claim:
+    """Section 2, Figure 3: deep layers attend more diffusely than the middle one, L / 2."""
+    entropy, units = _by_layer(run, "visual_entropy")
+    num_layers = entropy.shape[1]
+    change = np.nanmean(entropy[:, list(deep_layers(num_layers))], 1) - entropy[:, num_layers // 2]
+    return Claim(
+        "Middle layers focus, deep layers are diffuse", "section 2, Figure 3",
+        f"visual entropy of the deep layers less that of layer {num_layers // 2}, nats",
+        "maps that spread", *_interval(change, units), len(entropy), threshold=0.0, above=True,
+    )  # fmt: skip
+
+
+def vif_claims(comparison: Comparison) -> list[Claim]:
+    """Section 5.3.4, Tables 1 and 2: the second run, with VIF, against the first: entropy, accuracy, tiny objects."""
+    other = comparison.summary_dict()["others"][0]
+    entropy = other["deep"].get("deep injected", {}).get("visual_entropy", {})
+    percent = _numbers(entropy, "percent", "percent_low", "percent_high")
+    tiny = other["accuracy_by_size"].get("tiny", {})
+    return [
+        Claim(
+            "VIF focuses the attention of the layers that it injects into", "section 5.3.4",
+            "change of visual entropy in the injected deep layers, %",
+            f"{PAPER['baseline']} to {PAPER['other']} nats ({PAPER['percent']} %)",
+            *percent, int(entropy.get("n") or 0), threshold=0.0, above=False,
+        ),
+        Claim(
+            "VIF answers more questions rightly", "Table 1", "change of accuracy, points",
+            "LLaVA-v1.5 67.2 to 70.8 on SEED-I", *_points(other["accuracy"]), threshold=0.0, above=True,
+        ),
+        Claim(
+            "VIF helps with small details", "Table 2", "change of accuracy on tiny objects, points",
+            "LLaVA-v1.5 45.0 to 50.8 on V*", *_points(tiny), threshold=0.0, above=True,
+        ),
+    ]  # fmt: skip
+
+
+def claims(runs: Sequence[RunStore]) -> list[Claim]:
+    """What the runs say on the paper's claims: of the first run alone, and of the second against it."""
+    found = [attenuation_claim(runs[0]), focus_claim(runs[0])]
+    return found + (vif_claims(Comparison(runs[:2])) if len(runs) > 1 else [])
+
+
+def claims_frame(runs: Sequence[RunStore]) -> pd.DataFrame:
+    """`claims` as a table: claim, where, measure, paper, ours, low, high, n, agrees."""
+    rows = [asdict(claim) | {"agrees": claim.agrees} for claim in claims(runs)]
+    return pd.DataFrame(rows).drop(columns=["threshold", "above"])
+
+
+def _by_layer(run: RunStore, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """A metric of every measured sample and layer [N, L], and the image of each sample."""
+    layers = run.layers()
+    table = layers[layers["map"] == "raw"].pivot(index="sample_id", columns="layer", values=metric)
+    samples = {sample["sample_id"]: sample for sample in measured_samples(run)}
+    return table.to_numpy(float), image_units([samples[sample_id] for sample_id in table.index])
+
+
+def _interval(values: np.ndarray, units: np.ndarray) -> tuple[float, float, float]:
+    mean, low, high = bootstrap_mean(values, units)
+    return float(mean), float(low), float(high)
+
+
+def _numbers(found: dict[str, Any], *names: str) -> tuple[float, float, float]:
+    first, second, third = (float("nan") if found.get(name) is None else float(found[name]) for name in names)
+    return first, second, third
+
+
+def _points(change: dict[str, Any]) -> tuple[float, float, float, int]:
+    """difference, low, high in points of 100, and the number of pairs."""
+    mean, low, high = _numbers(change, "difference", "low", "high")
+    return 100 * mean, 100 * low, 100 * high, int(change.get("n") or 0)

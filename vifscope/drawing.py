@@ -1,0 +1,65 @@
+"""Every figure of some runs in a folder, and the paper's claims beside them, without Jupyter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from vif_core.errors import UsageError
+from vifscope.claims import claims_frame
+from vifscope.comparison import Comparison
+from vifscope.figures.gallery import FIGURES, Gallery
+from vifscope.figures.theme import render
+from vifscope.runs import RunStore
+from vifscope.runs.disk import make_folders, write_file
+
+FORMATS = ("pdf", "png", "svg")
+
+
+def draw(
+    runs: Sequence[RunStore],
+    out: Path,
+    formats: Sequence[str] = ("pdf", "png"),
+    *,
+    paper: bool = False,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> list[str]:
+    """Writes OUT/RUN/NAME.FORMAT for each run's figures, OUT/NAME.FORMAT for those of several runs together, and with
+    `paper` OUT/claims.csv. Returns the paths in `out`; a figure that a run has nothing for is left out.
+
+    Raises UsageError for a format that is not known and for runs that cannot be compared, VifError where the disk
+    refuses.
+    """
+    unknown = [each for each in formats if each not in FORMATS]
+    if unknown or not formats:
+        raise UsageError(f"format {', '.join(unknown) or 'none'} is not known", expected=f"of {', '.join(FORMATS)}")
+    drawings: list[tuple[str, Gallery | Comparison, str]] = []
+    drawings += [(f"{name}/{figure}", gallery, figure) for name, gallery in _galleries(runs) for figure in FIGURES]
+    if len(runs) > 1:
+        comparison = Comparison(runs)
+        drawings += [(figure, comparison, figure) for figure in comparison.figures]
+    written = []
+    for done, (path, source, name) in enumerate(drawings):
+        progress("drawing", done, len(drawings))
+        try:
+            figure = source.figure(name)
+        except UsageError:
+            continue
+        make_folders((out / path).parent)
+        for suffix in formats:
+            write_file(out / f"{path}.{suffix}", render(figure, suffix))
+            written.append(f"{path}.{suffix}")
+    progress("drawing", len(drawings), len(drawings))
+    if paper:
+        make_folders(out)
+        write_file(out / "claims.csv", claims_frame(runs).to_csv(index=False).encode())
+        written.append("claims.csv")
+    return written
+
+
+def _galleries(runs: Sequence[RunStore]) -> list[tuple[str, Gallery]]:
+    names: list[str] = []
+    for run in runs:
+        name = run.path.resolve().name
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return [(name, Gallery(run)) for name, run in zip(names, runs, strict=True)]
