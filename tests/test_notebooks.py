@@ -44,7 +44,8 @@ def test_a_notebook_defines_nothing(script):
 def folder(tmp_path_factory):
     """Where all notebooks run, so that the runs are made once."""
     folder = tmp_path_factory.mktemp("analyses")
-    (folder / "paper").symlink_to(ANALYSES / "paper")
+    for name in ("paper", "results"):
+        (folder / name).symlink_to(ANALYSES / name)
     return folder
 
 

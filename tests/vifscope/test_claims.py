@@ -6,9 +6,10 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from vifscope.claims import Claim, attenuation_claim, claims_frame, focus_claim
+from vifscope.claims import Claim, ablation_claim, attenuation_claim, claims_frame, focus_claim
 from vifscope.metrics.attenuation import deep_layers
 
 FALLS = Claim("It falls", "section 1", "change", "-1", -2.0, -3.0, -1.0, 9, threshold=0.0, above=False)
@@ -52,3 +53,13 @@ def test_one_run_answers_for_itself_and_two_for_vif_as_well(run):
     alone, both = claims_frame([run]), claims_frame([run, run])
     assert (len(alone), len(both)) == (2, 5)
     assert both["agrees"].iloc[2:].tolist() == ["open"] * 3, "a run does not differ from itself"
+
+
+def test_an_ablation_says_what_vif_gains_in_points():
+    columns = {"seeds": 5, "n": 40, "difference": 0.02, "difference_low": 0.01, "difference_high": 0.03}
+    table = pd.DataFrame([{"arm": "vif", "measure": "accuracy_tiny"} | columns])
+    claim = ablation_claim(table)
+    assert (claim.ours, claim.low, claim.high) == pytest.approx((2, 1, 3))
+    assert (claim.n, claim.agrees) == (40, "yes")
+    assert "5 seeds" in claim.measure
+    assert np.isnan(ablation_claim(table[:0]).ours)
