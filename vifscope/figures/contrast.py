@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from vifscope.figures.static import layers_axis, shade_deep
-from vifscope.figures.theme import LIGHT, TEXT_IN, Theme, shortened, style
+from vifscope.figures.theme import LIGHT, TEXT_IN, Drawing, Theme, shortened, style
 
 PANELS = {
     "visual_ratio": "visual ratio",
@@ -75,7 +75,7 @@ def accuracy_figure(accuracy: pd.DataFrame, *, theme: Theme = LIGHT, width_in: f
     """
     names = accuracy[["group", "name", "n"]].drop_duplicates(["group", "name"]).reset_index(drop=True)
     with style(theme):
-        figure = Figure(figsize=(width_in, 0.55 + 0.24 * len(names)), layout="constrained")
+        figure = Drawing(figsize=(width_in, 0.55 + 0.24 * len(names)), layout="constrained")
         axes = figure.subplots()
         runs = accuracy["run"].unique().tolist()
         colours = _colours(["", *runs], theme)
@@ -100,7 +100,7 @@ def accuracy_figure(accuracy: pd.DataFrame, *, theme: Theme = LIGHT, width_in: f
 
 
 def _panels(width_in: float) -> tuple[Figure, dict[str, Axes]]:
-    figure = Figure(figsize=(width_in, 3.6), layout="constrained")
+    figure = Drawing(figsize=(width_in, 3.6), layout="constrained")
     return figure, dict(zip(PANELS, figure.subplots(2, 3, sharex=True).flat, strict=True))
 
 

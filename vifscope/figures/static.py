@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from vifscope.figures.frames import SHARES
-from vifscope.figures.theme import COLUMN_IN, LIGHT, TEXT_IN, Theme, style
+from vifscope.figures.theme import COLUMN_IN, LIGHT, TEXT_IN, Drawing, Theme, style
 
 SHARE_NAMES = ("visual tokens", "first token", "template", "question", "earlier response")
 
@@ -27,7 +27,7 @@ def attenuation_figure(frame: pd.DataFrame, *, theme: Theme = LIGHT, width_in: f
     frame: `attenuation_frame`. A lift of 1, dashed, is what uniform attention would give.
     """
     with style(theme):
-        figure = Figure(figsize=(width_in, 2.7), layout="constrained")
+        figure = Drawing(figsize=(width_in, 2.7), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1))
         _curve(upper, frame, "visual_ratio", theme.ratio, "visual ratio")
         upper.set_ylim(0, _top(frame, "visual_ratio"))
@@ -46,7 +46,7 @@ def focus_figure(frame: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float =
     Without boxes the lower panel says so.
     """
     with style(theme):
-        figure = Figure(figsize=(width_in, 2.7), layout="constrained")
+        figure = Drawing(figsize=(width_in, 2.7), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True)
         _curve(upper, frame, "relative_entropy", theme.focus, "relative entropy")
         upper.set_ylim(0, 1.05)
@@ -70,7 +70,7 @@ def shares_figure(frame: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float 
     frame: `shares_frame`. What is missing to 1 went to an attention sink outside the sequence.
     """
     with style(theme):
-        figure = Figure(figsize=(width_in, 2.4), layout="constrained")
+        figure = Drawing(figsize=(width_in, 2.4), layout="constrained")
         axes = figure.subplots()
         floor = np.zeros(len(frame))
         for name, colour in zip(SHARES, theme.shares, strict=True):
@@ -95,7 +95,7 @@ def violin_figure(
     attenuation: `attenuation_frame`, on the right axis.
     """
     with style(theme):
-        figure = Figure(figsize=(width_in, 2.6), layout="constrained")
+        figure = Drawing(figsize=(width_in, 2.6), layout="constrained")
         axes = figure.subplots()
         pitch_pt = 72 * 0.8 * width_in / len(attenuation)
         lowest = []

@@ -20,7 +20,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
-from vifscope.figures.theme import FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Theme, shortened, style
+from vifscope.figures.theme import FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Drawing, Theme, shortened, style
 
 _GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.15, 0.55
 _WIDEST_PANEL_IN = 1.35
@@ -77,7 +77,7 @@ def _draw(
     norm = PowerNorm(0.5, vmin=0, vmax=largest, clip=True)
 
     with style(theme):
-        figure = Figure(figsize=(width_in, total_in))
+        figure = Drawing(figsize=(width_in, total_in))
 
         def place(left_in: float, top_in: float, wide_in: float, high_in: float) -> Axes:
             return figure.add_axes(

@@ -67,6 +67,14 @@ DARK = Theme(
 )
 
 
+class Drawing(Figure):
+    """A figure that a notebook shows by itself, at its size on paper; without pyplot and its global state."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        width, height = (round(96 * inches) for inches in self.get_size_inches())
+        return render(self, "png"), {"width": width, "height": height}
+
+
 def style(theme: Theme) -> AbstractContextManager[Any]:
     """matplotlib settings of a figure, valid inside the `with` block."""
     settings = sns.axes_style("ticks") | {

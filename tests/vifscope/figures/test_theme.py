@@ -54,3 +54,9 @@ def test_the_style_ends_with_its_block():
     with theme.style(theme.DARK):
         assert mpl.rcParams["text.color"] == theme.DARK.ink
     assert dict(mpl.rcParams) == before
+
+
+def test_a_figure_shows_itself_in_a_notebook_at_its_size():
+    data, shown = theme.Drawing(figsize=(3, 2))._repr_png_()
+    assert data.startswith(b"\x89PNG")
+    assert shown == {"width": 288, "height": 192}
