@@ -53,6 +53,7 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
             dcc.Interval(id="tick", interval=450, disabled=True),
             dcc.Download(id="download"),
             html.Span(id="sunk", hidden=True),
+            html.Span(id="drawn", hidden=True),
         ]
     )  # fmt: skip
 
@@ -62,9 +63,8 @@ def register(app: Dash, catalogue: Catalogue) -> None:
         app.clientside_callback(ClientsideFunction("sample", name), *parts, **options)
 
     looks = [Input(name, "value") for name in ("opacity", "colours", "scale", "smooth")]
-    maps = {"type": "map", "run": ALL}
     layer = Output("layer", "value", allow_duplicate=True)
-    client("draw", Output(maps, "figure"), Input("layer", "value"), Input("packed", "data"), *looks, State(maps, "id"))
+    client("draw", Output("drawn", "children"), Input("layer", "value"), Input("packed", "data"), *looks)
     client("mark", Output("said", "children"), Input("layer", "value"), Input("packed", "data"), Input("row", "data"),
            Input("head", "value"), Input("grid", "value"))  # fmt: skip
     client("play", Output("tick", "disabled"), Output("play", "children"), Input("play", "n_clicks"),

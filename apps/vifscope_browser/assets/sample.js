@@ -13,38 +13,50 @@
 
   const overlay = (run, layer, opacity, colours, smooth, zmax) => {
     const map = run.maps[Math.min(layer, run.maps.length - 1)];
-    const trace = { ...run.figure.data[0], z: map, customdata: ranks(map), opacity, colorscale: colours,
-      zmin: 0, zmax: zmax || 1, zauto: false, zsmooth: smooth };
-    return { data: [trace], layout: run.figure.layout };
+    return { z: [map], customdata: [ranks(map)], opacity, colorscale: [colours], zmin: 0, zmax: zmax || 1, zsmooth: smooth };
   };
 
   const difference = (base, other, layer, opacity, colours, smooth) => {
     const [a, b] = [base, other].map((run) => run.maps[Math.min(layer, run.maps.length - 1)]);
-    const layout = base.figure.layout;
-    if (a.length !== b.length || a[0].length !== b[0].length) return { data: [], layout };
+    if (a.length !== b.length || a[0].length !== b[0].length) return { visible: false };
     const [all, whole] = [sum(a), sum(b)];
     const z = b.map((row, i) => row.map((value, j) => value / whole - a[i][j] / all));
     const most = z.flat().reduce((m, value) => Math.max(m, Math.abs(value)), 1e-9);
-    const trace = { ...base.figure.data[0], z, customdata: null, opacity, colorscale: colours,
-      zmin: -most, zmax: most, zauto: false, zsmooth: smooth,
+    return { z: [z], opacity, colorscale: [colours], zmin: -most, zmax: most, zsmooth: smooth,
       hovertemplate: "share of the visual flow %{z:+.4f}<extra></extra>" };
-    return { data: [trace], layout };
+  };
+
+  // Changes a plot in place, once Plotly has drawn it: much quicker than a new figure.
+  const restyle = (plot, change) => {
+    if (plot && plot.data && plot.data.length) window.Plotly.restyle(plot, change, [0]);
+    return Boolean(plot && plot.data && plot.data.length);
   };
 
   const shown = (value) => (value === null || Number.isNaN(value) ? "–" : value.toPrecision(3));
   let now = 0; // the layer that is shown
+  let drawing = 0; // how often maps were drawn
   const press = (id) => { const found = document.getElementById(id); if (found) found.click(); };
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     sample: {
-      draw: (layer, packed, opacity, colours, scale, smooth, ids) => {
+      draw: (layer, packed, opacity, colours, scale, smooth) => {
         const at = (run) => run.maps[Math.min(layer, run.maps.length - 1)];
         const soft = smooth.length ? "best" : false;
         const together = Math.max(...packed.runs.map((run) => top([at(run)])));
         const most = (run) => (scale === "all" ? top(run.maps) : scale === "both" ? together : top([at(run)]));
-        return ids.map(({ run }) => (run < packed.runs.length
-          ? overlay(packed.runs[run], layer, opacity, packed.colourscales[colours], soft, most(packed.runs[run]))
-          : difference(packed.runs[0], packed.runs[1], layer, opacity, packed.colourscales.RdBu_r, soft)));
+        const change = (place) => (place < packed.runs.length
+          ? overlay(packed.runs[place], layer, opacity, packed.colourscales[colours], soft, most(packed.runs[place]))
+          : difference(packed.runs[0], packed.runs[1], layer, opacity, packed.colourscales.RdBu_r, soft));
+        drawing += 1;
+        const mine = drawing; // a later call takes the place of one that still waits for its plots
+        const tryAll = () => {
+          const plots = [...document.querySelectorAll("#panels .js-plotly-plot")];
+          const frames = document.querySelectorAll("#panels .map").length;
+          if (mine !== drawing) return;
+          if (plots.length < frames || !plots.every((plot, place) => restyle(plot, change(place)))) setTimeout(tryAll, 15);
+        };
+        tryAll();
+        return "";
       },
       mark: (layer, packed, row, head, grid) => {
         now = layer;
