@@ -94,8 +94,8 @@ def _routes(app: Dash, catalogue: Catalogue) -> None:
             abort(404, str(error))
         return Response(data, mimetype="image/png", headers={"Cache-Control": "private, max-age=3600"})
 
-    app.server.add_url_rule("/picture/<int:number>/<int:i>/<sample_id>", "picture", picture)
+    app.server.add_url_rule("/picture/<int:number>/<int:i>/<path:sample_id>", "picture", picture)
     app.server.add_url_rule(
-        "/thumbnail/<int:number>/<sample_id>", "thumbnail",
+        "/thumbnail/<int:number>/<path:sample_id>", "thumbnail",
         lambda number, sample_id: picture(number, sample_id, 0, THUMBNAIL_PX),
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from dash import dcc, html
@@ -30,7 +31,7 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> dict[str, Any]
         grid = run.grid(sample_id, chosen)
         stored = run.store.sample(sample_id)
         size = run.store.image(sample_id, grid["image"]).size
-        address = f"/picture/{place}/{grid['image']}/{sample_id}"
+        address = f"/picture/{place}/{grid['image']}/{quote(sample_id)}"
         boxes = stored["boxes"] if grid["image"] == 0 else []
         figure = overlay_figure(address, size, grid, maps[0], boxes if boxes is not None else [])
         shown = {"figure": figure.to_plotly_json(), "maps": maps.tolist()}

@@ -37,7 +37,8 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
                 className="scrub",
             ),
             html.P(id="said", className="said", **{"aria-live": "polite"}),
-            dcc.Graph(id="spine", figure=_spine(holders, sample_id, chosen, layer), config=GRAPH),
+            html.Div([dcc.Graph(id="spine", figure=_spine(holders, sample_id, chosen), config=GRAPH),
+                      html.Div(id="here")], className="spine", style={"--depth": depth}),
             html.H2("Tokens"),
             html.P("Click a token to see the map of the row that produces it; again for the mean. Those in grey have "
                    "no stored row.", className="note"),
@@ -90,11 +91,11 @@ def register(app: Dash, catalogue: Catalogue) -> None:
     @app.callback(
         Output("packed", "data"), Output("spine", "figure"),
         Input("row", "data"), Input("head", "value"), Input("grid", "value"), State("sample-id", "data"),
-        State("layer", "value"), prevent_initial_call=True,
+        prevent_initial_call=True,
     )  # fmt: skip
-    def repack(row, head, grid, sample_id, layer):
+    def repack(row, head, grid, sample_id):
         chosen = Chosen(_head(head), row if _head(head) is None else None, int(grid or 0))
-        return pack(catalogue, sample_id, chosen), _spine(catalogue.holders(sample_id), sample_id, chosen, layer)
+        return pack(catalogue, sample_id, chosen), _spine(catalogue.holders(sample_id), sample_id, chosen)
 
     @app.callback(
         Output("patch", "children"), Output("patch-said", "children"),
@@ -203,12 +204,12 @@ def _panels(packed: dict[str, Any]) -> list[html.Figure]:
     ]  # fmt: skip
 
 
-def _spine(holders: list[Browsed], sample_id: str, chosen: Chosen, layer: int) -> Any:
+def _spine(holders: list[Browsed], sample_id: str, chosen: Chosen) -> Any:
     tracks = [
         Track(run.name, run.maps_or_mean(sample_id, chosen)[0] if place < MOST else None, run.curves(sample_id))
         for place, run in enumerate(holders)
     ]
-    return spine_figure(tracks, CURVES, layer)
+    return spine_figure(tracks, CURVES)
 
 
 def _head(value: str | None) -> int | None:

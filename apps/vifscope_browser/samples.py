@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from dash import Dash, Input, Output, State, ctx, dcc, html
 
@@ -75,7 +76,7 @@ def _card(catalogue: Catalogue, sample_id: str, layer: str | None) -> dcc.Link:
     verdicts = [_verdict(number, row) for number in range(len(catalogue.runs))]
     return dcc.Link(
         [
-            html.Img(src=f"/thumbnail/0/{sample_id}", alt=f"Picture of {sample_id}"),
+            html.Img(src=f"/thumbnail/0/{quote(sample_id)}", alt=f"Picture of {sample_id}"),
             html.Div(
                 [html.B(row["question"]), html.Div(verdicts, className="verdicts"),
                  html.Small(" · ".join(_facts(sample_id, row)))]

@@ -15,13 +15,13 @@ from vifscope.figures.theme import MAP_COLOURS, shortened
 
 INK = "#7d8894"
 RULE = "rgba(125,136,148,.25)"
-MARK = "rgba(213,94,0,.06)"
 BOX = "#ff5a1f"
 RUNS = ("#7d8894", "#d55e00", "#2a8fcf", "#009e73", "#b3548c", "#a67c00")
 """Colours of the runs by their place; the first is the baseline's."""
 
 LABELS = {"visual_ratio": "visual ratio", "visual_entropy": "entropy (nats)", "box_lift": "box lift"}
 STRIP_PX, CURVE_PX = 74, 104
+SPINE_MARGINS = {"l": 62, "r": 14, "t": 10, "b": 44}
 FILLED = 0.94
 """Share of a layer's width on the axis that its map fills in the filmstrip."""
 
@@ -39,9 +39,9 @@ class Track:
     curves: pd.DataFrame
 
 
-def spine_figure(tracks: Sequence[Track], metrics: Sequence[str], layer: int = 0) -> go.Figure:
+def spine_figure(tracks: Sequence[Track], metrics: Sequence[str]) -> go.Figure:
     """The layer axis: a filmstrip a run, each layer's map over its own maximum, and below it the metrics, on the same
-    horizontal positions. The first shape marks `layer`."""
+    horizontal positions, from -0.6 to depth - 0.4 between SPINE_MARGINS."""
     strips = [(number, track) for number, track in enumerate(tracks) if track.maps is not None]
     heights = [STRIP_PX] * len(strips) + [CURVE_PX] * len(metrics)
     figure = make_subplots(len(heights), 1, shared_xaxes=True, vertical_spacing=0.025, row_heights=heights)
@@ -61,9 +61,7 @@ def spine_figure(tracks: Sequence[Track], metrics: Sequence[str], layer: int = 0
     figure.update_xaxes(title_text="layer", row=len(heights), col=1)
     figure.update_yaxes(fixedrange=True)
     figure.update_layout(
-        shapes=[{"type": "rect", "x0": layer - 0.5, "x1": layer + 0.5, "y0": 0, "y1": 1, "yref": "paper",
-                 "line": {"width": 2, "color": "#d55e00"}, "fillcolor": MARK, "layer": "above"}],
-        height=sum(heights) + 110, hovermode="x", margin={"l": 62, "r": 14, "t": 10, "b": 44}, showlegend=False,
+        height=sum(heights) + 110, hovermode="x", margin=SPINE_MARGINS, showlegend=False,
     )  # fmt: skip
     return quiet(figure)
 

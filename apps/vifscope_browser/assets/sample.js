@@ -60,8 +60,7 @@
       },
       mark: (layer, packed, row, head, grid) => {
         now = layer;
-        const spine = document.querySelector("#spine .js-plotly-plot");
-        if (spine && spine.layout) window.Plotly.relayout(spine, { "shapes[0].x0": layer - 0.5, "shapes[0].x1": layer + 0.5 });
+        document.getElementById("here").style.setProperty("--layer", layer);
         const asked = new URLSearchParams({ sample: packed.sample, layer });
         if (row !== null && row !== undefined) asked.set("token", row);
         if (head && head !== "mean") asked.set("head", head);
