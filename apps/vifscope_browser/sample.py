@@ -9,6 +9,7 @@ from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, 
 from vifscope.figures.interactive import Track, spine_figure
 from vifscope_browser.address import address_of, number
 from vifscope_browser.catalogue import CURVES, Browsed, Catalogue, Chosen
+from vifscope_browser.choice import choice
 from vifscope_browser.content import COLOURS, GRAPH, MOST, as_csv, heads_view, pack, patch_view, tokens
 
 
@@ -163,10 +164,10 @@ def _controls(run: Browsed, sample_id: str, chosen: Chosen, several: bool) -> ht
     head = "mean" if chosen.head is None else str(chosen.head)
     return html.Div(
         [
-            _choice("head", heads, head, "Head"),
-            _choice("grid", grids, str(chosen.grid), "Part of the image", hidden=len(grids) < 2),
-            _choice("scale", scales, "layer", "Scale of colours"),
-            _choice("colours", {name: name.capitalize() for name in COLOURS}, COLOURS[0], "Colour map"),
+            choice("head", heads, head, "Head"),
+            choice("grid", grids, str(chosen.grid), "Part of the image", hidden=len(grids) < 2),
+            choice("scale", scales, "layer", "Scale of colours"),
+            choice("colours", {name: name.capitalize() for name in COLOURS}, COLOURS[0], "Colour map"),
             dcc.Checklist(id="smooth", options=[{"label": "smooth", "value": "best"}], value=[]),
             html.Label([html.Span("Opacity"), dcc.Slider(0, 1, 0.05, value=0.6, id="opacity", marks=None,
                                                          updatemode="drag")], className="opacity"),
@@ -176,15 +177,6 @@ def _controls(run: Browsed, sample_id: str, chosen: Chosen, several: bool) -> ht
                        ("show-heads", "All heads", "Every head of this layer, below"))], className="buttons"),
         ],
         className="controls",
-    )  # fmt: skip
-
-
-def _choice(name: str, options: dict[str, str], value: str, label: str, *, hidden: bool = False) -> html.Label:
-    shown = [{"label": text, "value": key} for key, text in options.items()]
-    return html.Label(
-        [html.Span(label, className="hidden"),
-         dcc.Dropdown(id=name, options=shown, value=value, clearable=False, searchable=False)],
-        title=label, hidden=hidden,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dash import Dash, Input, Output, State, ctx, dcc, html
 
 from vifscope_browser.address import address_of
 from vifscope_browser.catalogue import SORTS, Catalogue
+from vifscope_browser.choice import choice
 
 PAGE = 24
 FILTERS = ("search", "kind", "size", "verdict", "sort", "down")
@@ -21,10 +22,12 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
         verdicts["differ"] = "Runs disagree"
     controls = [
         dcc.Input(id="search", type="search", debounce=0.3, placeholder="Search questions (press /)", value=""),
-        _choice("kind", {"": "Every kind"} | {k: k for k in sorted(set(table["kind"]) - {""})}, "Kind of question"),
-        _choice("size", {"": "Every size"} | {s: s for s in sorted(set(table["size"]) - {""})}, "Size of the object"),
-        _choice("verdict", verdicts, "Right or wrong"),
-        _choice("sort", {k: f"By {v[0].lower()}{v[1:]}" for k, v in SORTS.items()}, "Sorted by", "sample_id"),
+        choice("kind", {"": "Every kind"} | {k: k for k in sorted(set(table["kind"]) - {""})}, "", "Kind of question"),
+        choice(
+            "size", {"": "Every size"} | {s: s for s in sorted(set(table["size"]) - {""})}, "", "Size of the object"
+        ),
+        choice("verdict", verdicts, "", "Right or wrong"),
+        choice("sort", {k: f"By {v[0].lower()}{v[1:]}" for k, v in SORTS.items()}, "sample_id", "Sorted by"),
         dcc.Checklist(id="down", options=[{"label": "largest first", "value": "down"}], value=[]),
     ]
     return html.Section(
@@ -60,15 +63,6 @@ def register(app: Dash, catalogue: Catalogue) -> None:
         empty = html.P("No sample fits. Widen the search or clear a filter.", className="empty")
         said = f"{len(found):,} of {total:,} samples"
         return cards or empty, said, f"page {page + 1} of {pages}", page, page == 0, page == pages - 1
-
-
-def _choice(name: str, options: dict[str, str], label: str, value: str = "") -> html.Label:
-    shown = [{"label": text, "value": key} for key, text in options.items()]
-    return html.Label(
-        [html.Span(label, className="hidden"),
-         dcc.Dropdown(id=name, options=shown, value=value, clearable=False, searchable=False)],
-        title=label,
-    )  # fmt: skip
 
 
 def _card(catalogue: Catalogue, sample_id: str, layer: str | None) -> dcc.Link:
