@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
@@ -189,13 +190,21 @@ def main(out: Path) -> int:
     try:
         if not _first_process():
             run_phases(_recipe(out), out)
-            return 0
-        with sole_training(out):
-            run_phases(_recipe(out), out)
+        else:
+            with sole_training(out):
+                run_phases(_recipe(out), out)
+        _part()
     except VifError as error:
         print(f"vifscope: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _part() -> None:
+    """Ends the group of processes together: one that leaves while another still talks to it can make that one abort."""
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _recipe(out: Path) -> PhaseRecipe:
