@@ -16,7 +16,7 @@ from vifscope_browser.catalogue import Chosen
 pytestmark = pytest.mark.browser
 
 DRAWN = "place => document.querySelectorAll('#panels .js-plotly-plot')[place].data[0].z"
-SETTLED = "document.querySelectorAll('#panels .js-plotly-plot .heatmaplayer image').length >= 3"
+SETTLED = "document.querySelectorAll('#panels[data-layer] .heatmaplayer image').length >= 3"
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,7 @@ def sample(page, address, catalogue):
     sample_id = catalogue.samples.index[1]
     page.goto(f"{address}/sample?sample={sample_id}&layer=3")
     page.wait_for_function(SETTLED)
+    layer_is(page, 3)
     return sample_id
 
 
@@ -46,6 +47,7 @@ def drawn(page, place: int) -> np.ndarray:
 
 
 def layer_is(page, layer: int) -> None:
+    page.wait_for_selector(f"#panels[data-layer='{layer}']")
     page.wait_for_function(f"document.querySelector('#said').innerText.includes('layer {layer}:')")
 
 

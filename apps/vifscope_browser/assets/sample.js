@@ -53,7 +53,9 @@
           const plots = [...document.querySelectorAll("#panels .js-plotly-plot")];
           const frames = document.querySelectorAll("#panels .map").length;
           if (mine !== drawing) return;
-          if (plots.length < frames || !plots.every((plot, place) => restyle(plot, change(place)))) setTimeout(tryAll, 15);
+          const done = plots.length === frames && plots.every((plot, place) => restyle(plot, change(place)));
+          if (done) document.getElementById("panels").dataset.layer = layer;
+          else setTimeout(tryAll, 15);
         };
         tryAll();
         return "";
