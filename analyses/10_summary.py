@@ -26,8 +26,9 @@ base = vifscope.analyze(BASELINE, n=N, figures=False)  # kept in runs/, and take
 other = vifscope.analyze(OTHER, n=N, figures=False)
 
 # %%
-claims_frame([base.store, other.store])
+found = claims([base.store, other.store])
+claims_frame(found)
 
 # %%
-for claim in claims([base.store, other.store]):
+for claim in found:
     print(claim.sentence)

@@ -137,6 +137,8 @@ class Run:
         """
         import numpy as np
 
+        from vifscope.runs.maps import on_grid
+
         sample_id = (
             self.sample_ids[_place(sample, len(self.sample_ids), "sample")] if isinstance(sample, int) else sample
         )
@@ -151,9 +153,7 @@ class Run:
             )
         rows = flow[_place(layer, len(flow), "layer")]  # [R V]
         kept = np.asarray(stored["measured"]) if row is None else [_place(row, len(rows), "row")]
-        at = grids[_place(grid, len(grids), "grid")]
-        cells = at["offset"] + at["stride"] * np.arange(at["rows"])[:, None] + np.arange(at["cols"])
-        return rows[kept].mean(0)[cells]
+        return on_grid(rows[kept].mean(0), grids[_place(grid, len(grids), "grid")])
 
     def figure(self, name: str = "attenuation") -> Figure:
         """One of "attenuation", "violins", "focus", "shares" and "maps". Raises UsageError for another name."""

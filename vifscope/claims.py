@@ -138,9 +138,9 @@ def claims(runs: Sequence[RunStore]) -> list[Claim]:
     return found + (vif_claims(Comparison(runs[:2])) if len(runs) > 1 else [])
 
 
-def claims_frame(runs: Sequence[RunStore]) -> pd.DataFrame:
-    """`claims` as a table: claim, where, measure, paper, ours, low, high, n, agrees."""
-    rows = [asdict(claim) | {"agrees": claim.agrees} for claim in claims(runs)]
+def claims_frame(found: Sequence[Claim]) -> pd.DataFrame:
+    """Claims as a table: claim, where, measure, paper, ours, low, high, n, agrees."""
+    rows = [asdict(claim) | {"agrees": claim.agrees} for claim in found]
     return pd.DataFrame(rows).drop(columns=["threshold", "above"])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vif_core.errors import UsageError
-from vifscope.claims import claims_frame
+from vifscope.claims import Claim, claims, claims_frame
 from vifscope.comparison import Comparison
 from vifscope.figures.gallery import FIGURES, Gallery
 from vifscope.figures.theme import render
@@ -23,9 +23,10 @@ def draw(
     *,
     paper: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
-) -> list[str]:
+) -> tuple[list[str], list[Claim]]:
     """Writes OUT/RUN/NAME.FORMAT for each run's figures, OUT/NAME.FORMAT for those of several runs together, and with
-    `paper` OUT/claims.csv. Returns the paths in `out`; a figure that a run has nothing for is left out.
+    `paper` OUT/claims.csv. Returns the paths in `out`, and with `paper` the claims. A figure that a run has nothing for
+    is left out.
 
     Raises UsageError for a format that is not known and for runs that cannot be compared, VifError where the disk
     refuses.
@@ -50,11 +51,12 @@ def draw(
             write_file(out / f"{path}.{suffix}", render(figure, suffix))
             written.append(f"{path}.{suffix}")
     progress("drawing", len(drawings), len(drawings))
+    found = claims(runs) if paper else []
     if paper:
         make_folders(out)
-        write_file(out / "claims.csv", claims_frame(runs).to_csv(index=False).encode())
+        write_file(out / "claims.csv", claims_frame(found).to_csv(index=False).encode())
         written.append("claims.csv")
-    return written
+    return written, found
 
 
 def _galleries(runs: Sequence[RunStore]) -> list[tuple[str, Gallery]]:

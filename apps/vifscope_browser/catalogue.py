@@ -17,6 +17,7 @@ from vif_core.errors import UsageError, VifError
 from vifscope.figures.frames import summary_frame
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
+from vifscope.runs.maps import on_grid
 
 Image.MAX_IMAGE_PIXELS = 50_000_000
 
@@ -116,8 +117,7 @@ class Browsed:
             else:
                 raise UsageError(f"{self.name} does not store row {chosen.row} of sample {sample_id}",
                                  expected="one of its query_rows")  # fmt: skip
-        cells = grid["offset"] + grid["stride"] * np.arange(grid["rows"])[:, None] + np.arange(grid["cols"])
-        return flow[:, cells]
+        return on_grid(flow, grid)
 
     def maps_or_mean(self, sample_id: str, chosen: Chosen) -> tuple[np.ndarray, str]:
         """As `maps`; where the row is not stored the mean in its place, and a word about that."""

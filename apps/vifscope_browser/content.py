@@ -12,6 +12,7 @@ from dash import dcc, html
 from plotly.colors import get_colorscale
 
 from vifscope.figures.interactive import heads_figure, overlay_figure, patch_figure
+from vifscope.runs.maps import on_grid
 from vifscope_browser.catalogue import Browsed, Catalogue, Chosen
 
 MOST = 3
@@ -64,9 +65,7 @@ def tokens(stored: dict[str, Any], row: int | None) -> list[Any]:
 def patch_view(run: Browsed, sample_id: str, chosen: Chosen, row: int, col: int) -> tuple[Any, str]:
     """Which stored rows look at a patch of a map, and how many rows are not stored."""
     stored = run.store.sample(sample_id)
-    at = run.grid(sample_id, chosen)
-    token = at["offset"] + at["stride"] * row + col
-    weights = run.store.flow(sample_id)[:, :, token]  # [L R]
+    weights = on_grid(run.store.flow(sample_id), run.grid(sample_id, chosen))[:, :, row, col]  # [L R]
     names = [_produced(stored, position) for position in stored["query_rows"]]
     kept, whole = len(names), len(stored["tokens"]) - len(stored["visual"])
     said = (

@@ -8,8 +8,8 @@ from vifscope.figures.frames import ATTENUATION, violin_frame, wide
 from vifscope.figures.interactive import Track, spine_figure, violins_figure
 from vifscope.summary import summary_dict
 from vifscope_browser.catalogue import CURVES, Browsed, Catalogue
+from vifscope_browser.content import GRAPH
 
-PLAIN = {"displayModeBar": False, "responsive": True}
 VIOLIN_SAMPLES = 2000
 """Of larger runs the violins are left out: they read every map."""
 
@@ -22,9 +22,9 @@ def layout(catalogue: Catalogue) -> html.Section:
             html.H2("Along the layers"),
             html.P("Mean maps, each layer over its own maximum; means with 95 % intervals over images. "
                    "Click a layer to see samples there.", className="note"),
-            dcc.Graph(figure=spine_figure(tracks, CURVES), id="overview-spine", config=PLAIN),
+            dcc.Graph(figure=spine_figure(tracks, CURVES), id="overview-spine", config=GRAPH),
             html.H2("Weights of single visual tokens, and their sum"),
-            dcc.Loading(dcc.Graph(id="violins", config=PLAIN, figure={"layout": {"height": 380}}), delay_show=200),
+            dcc.Loading(dcc.Graph(id="violins", config=GRAPH, figure={"layout": {"height": 380}}), delay_show=200),
             html.P(id="violins-note", className="note"),
         ]
     )  # fmt: skip

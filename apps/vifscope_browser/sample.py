@@ -45,7 +45,7 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
                    "no stored row.", className="note"),
             html.Div(tokens(stored, chosen.row), className="tokens", id="tokens"),
             html.H2("Who looks at a patch"),
-            html.P("Click a patch of the first map.", className="note", id="patch-said"),
+            html.P("Click a patch of a map.", className="note", id="patch-said"),
             html.Div(id="patch"),
             html.H2("Heads of this layer"),
             html.Div(html.P("Press All heads, above.", className="note"), id="heads"),
@@ -95,7 +95,7 @@ def register(app: Dash, catalogue: Catalogue) -> None:
         prevent_initial_call=True,
     )  # fmt: skip
     def repack(row, head, grid, sample_id):
-        chosen = Chosen(_head(head), row if _head(head) is None else None, int(grid or 0))
+        chosen = _chosen(row, head, grid)
         return pack(catalogue, sample_id, chosen), _spine(catalogue.holders(sample_id), sample_id, chosen)
 
     @app.callback(
@@ -125,7 +125,7 @@ def register(app: Dash, catalogue: Catalogue) -> None:
                   State("row", "data"), State("head", "value"), State("grid", "value"),
                   prevent_initial_call=True)  # fmt: skip
     def save_csv(_clicks, sample_id, row, head, grid):
-        chosen = Chosen(_head(head), row if _head(head) is None else None, int(grid or 0))
+        chosen = _chosen(row, head, grid)
         return {"content": as_csv(catalogue, sample_id, chosen), "filename": f"{sample_id}.csv", "type": "text/csv"}
 
 
@@ -204,5 +204,7 @@ def _spine(holders: list[Browsed], sample_id: str, chosen: Chosen) -> Any:
     return spine_figure(tracks, CURVES)
 
 
-def _head(value: str | None) -> int | None:
-    return None if value in (None, "mean") else int(value)
+def _chosen(row: int | None, head: str | None, grid: str | None) -> Chosen:
+    """From the values of the controls. A head has no map of a single row."""
+    one = None if head in (None, "mean") else int(head)
+    return Chosen(one, row if one is None else None, int(grid or 0))

@@ -12,7 +12,7 @@ from pathlib import Path
 import waitress
 from waitress.server import BaseWSGIServer
 
-from vif_core.errors import UsageError, VifError
+from vif_core.errors import UsageError
 from vifscope_browser.app import create_app
 from vifscope_browser.catalogue import Catalogue
 
@@ -61,7 +61,4 @@ def _demo() -> Path:
     from vifscope.api import analyze
 
     print(f"vifscope: no run in runs/; measuring {DEMO_SAMPLES} samples of mini-llava", file=sys.stderr)
-    try:
-        return analyze(n=DEMO_SAMPLES, out=DEMO, figures=False).path
-    except OSError as error:
-        raise VifError(f"{DEMO} cannot be written ({error})") from error
+    return analyze(n=DEMO_SAMPLES, out=DEMO, figures=False).path

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vifscope.claims import Claim, ablation_claim, attenuation_claim, claims_frame, focus_claim
+from vifscope.claims import Claim, ablation_claim, attenuation_claim, claims, claims_frame, focus_claim
 from vifscope.metrics.attenuation import deep_layers
 
 FALLS = Claim("It falls", "section 1", "change", "-1", -2.0, -3.0, -1.0, 9, threshold=0.0, above=False)
@@ -50,7 +50,7 @@ def test_our_number_is_the_mean_over_samples_of_the_change(run, of, metric):
 
 
 def test_one_run_answers_for_itself_and_two_for_vif_as_well(run):
-    alone, both = claims_frame([run]), claims_frame([run, run])
+    alone, both = claims_frame(claims([run])), claims_frame(claims([run, run]))
     assert (len(alone), len(both)) == (2, 5)
     assert both["agrees"].iloc[2:].tolist() == ["open"] * 3, "a run does not differ from itself"
 

@@ -12,7 +12,7 @@ MAGIC = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
 
 
 def test_one_run_gives_its_gallery(run, tmp_path):
-    files = draw([run], tmp_path, ["pdf", "png", "svg"])
+    files, _ = draw([run], tmp_path, ["pdf", "png", "svg"])
     name = run.path.resolve().name
     assert {f"{name}/attenuation.pdf", f"{name}/focus.png", f"{name}/violins.svg"} <= set(files)
     for file in files:
@@ -20,7 +20,7 @@ def test_one_run_gives_its_gallery(run, tmp_path):
 
 
 def test_several_runs_give_their_comparison_and_claims_as_well(run, tmp_path):
-    files = draw([run, run], tmp_path, ["png"], paper=True)
+    files, _ = draw([run, run], tmp_path, ["png"], paper=True)
     name = run.path.resolve().name
     assert {f"{name}/focus.png", f"{name}-2/focus.png", "curves.png", "claims.csv"} <= set(files)
     assert pd.read_csv(tmp_path / "claims.csv")["claim"].is_unique

@@ -176,15 +176,14 @@ def figures(
       vifscope figures runs/baseline runs/vif --paper --format pdf
     """
     from vifscope.api import open_run
-    from vifscope.claims import claims
     from vifscope.cli.output import print_json
     from vifscope.cli.progress import progress_bar
     from vifscope.drawing import draw
 
     stores = [open_run(run).store for run in runs]
     with progress_bar() as progress:
-        files = draw(stores, out, [each.strip() for each in formats.split(",")], paper=paper, progress=progress)
-    found = claims(stores) if paper else []
+        asked = [each.strip() for each in formats.split(",")]
+        files, found = draw(stores, out, asked, paper=paper, progress=progress)
     if as_json:
         said = [{"claim": claim.claim, "agrees": claim.agrees, "sentence": claim.sentence} for claim in found]
         print_json({"folder": str(out), "files": files, "claims": said})

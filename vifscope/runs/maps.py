@@ -1,4 +1,4 @@
-"""Maps on disk: fp16 values over each row's maximum, the maxima in fp32, in one safetensors file a shard.
+"""Maps on disk, fp16 values over each row's maximum, the maxima in fp32, a safetensors file a shard; and on their grid.
 
 fp16 alone underflows where thousands of tokens share a row; over the maximum the error stays within 2^-11 of it.
 """
@@ -6,6 +6,7 @@ fp16 alone underflows where thousands of tokens share a row; over the maximum th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save
@@ -45,3 +46,12 @@ def maps_file(records: Iterable[SampleRecord]) -> bytes:
                     name = key(record.sample_id, kind, per_head=per_head)
                     tensors[name], tensors[f"{name}/scale"] = scaled(values)
     return save(tensors)
+
+
+def on_grid(flow: np.ndarray, grid: dict[str, Any]) -> np.ndarray:
+    """Values of visual tokens [..., V] laid out on one of a sample's grids: [..., rows, cols].
+
+    >>> on_grid(np.arange(7), {"offset": 1, "stride": 3, "rows": 2, "cols": 2}).tolist()
+    [[1, 2], [4, 5]]
+    """
+    return flow[..., grid["offset"] + grid["stride"] * np.arange(grid["rows"])[:, None] + np.arange(grid["cols"])]
