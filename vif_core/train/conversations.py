@@ -86,7 +86,7 @@ def conversation_row(conversation: Conversation, reader: Reader, max_length: int
     if not answered[:end].any():
         raise SampleError(f"sample {conversation.sample_id} has no answer within {max_length} tokens")
     sizes = [(picture.height, picture.width) for picture in pictures]
-    grids = image_grids(reader.config, reader.processor.image_processor, sizes, images, 0, len(visual))
+    grids = image_grids(reader.config, reader.processor, sizes, images, 0, len(visual))
     if len(visual) and not pictures:
         raise SampleError(f"sample {conversation.sample_id} has image tokens but no image", expected="words alone")
     tokens = {

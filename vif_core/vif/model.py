@@ -370,7 +370,7 @@ class VIFModel(nn.Module):
         for row in visual.numpy():
             count = each if row.any() else 0
             own = [tuple(size) for size in sizes[first : first + count]] if sizes else [(1, 1)] * count
-            grids = image_grids(vlm.model.config, vlm.processor.image_processor, own, outputs, first, int(row.sum()))
+            grids = image_grids(vlm.model.config, vlm.processor, own, outputs, first, int(row.sum()))
             places.append(grid_places(grids, int(row.sum())))
             first += count
         turn = np.where(kept.numpy(), 1, NONE)

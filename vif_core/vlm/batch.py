@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def encode(
     """What `VLM.encode` does, for a model and its processor."""
     prompts = [write_prompt(processor, sample) for sample in samples]
     images = [sample.open_images() for sample in samples]
-    outputs = _process(processor, prompts, images)
+    outputs = _process(model, processor, prompts, images)
     kept = outputs["attention_mask"].bool()
     layouts: list[Layout] = []
     first = 0
@@ -56,7 +57,7 @@ def encode(
         ids = outputs["input_ids"][i, kept[i]].numpy()
         visual = visual_positions(ids, image_token_id)
         sizes = [(picture.height, picture.width) for picture in pictures]
-        grids = image_grids(model.config, processor.image_processor, sizes, outputs, first, len(visual))
+        grids = image_grids(model.config, processor, sizes, outputs, first, len(visual))
         first += len(pictures)
         reply = np.array(responses[i] if responses else [], dtype=np.int64)
         segment = _segments(prompt, processor.tokenizer, ids, visual, len(reply))
@@ -65,14 +66,16 @@ def encode(
 
 
 def _process(
-    processor: Any, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]]
+    model: Any, processor: Any, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]]
 ) -> dict[str, torch.Tensor]:
+    typed = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in signature(model.forward).parameters else {}
     outputs = processor(
         text=[prompt.text for prompt in prompts],
         images=[list(pictures) for pictures in images] if any(images) else None,
         padding=True,
         add_special_tokens=prompts[0].needs_special_tokens(processor.tokenizer),
         return_tensors="pt",
+        **typed,
     )
     return dict(outputs)
 

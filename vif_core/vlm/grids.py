@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from transformers.image_processing_utils import select_best_resolution
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from vif_core.data.sample import Box
 from vif_core.errors import GridMismatch
@@ -26,7 +27,7 @@ LATENT = ("qformer_config", "perceiver_config", "projector_patch_to_query_dict")
 
 
 def image_grids(
-    config: Any, image_processor: Any, images: Sequence[Size], outputs: Mapping[str, Any], first: int, n_visual: int
+    config: Any, processor: Any, images: Sequence[Size], outputs: Mapping[str, Any], first: int, n_visual: int
 ) -> tuple[ImageGrid, ...]:
     """Grids of one sample, whose images are images `first`, `first` + 1, ... of the processor's `outputs`.
 
@@ -36,22 +37,28 @@ def image_grids(
     """
     if not images or any(getattr(config, name, None) is not None for name in LATENT):
         return ()
+    image_processor = processor.image_processor
+    pixels = outputs["pixel_values"].shape
+    splits = [_tile_split(processor, size) for size in images]
+    n_tiles = sum(1 if split == (1, 1) else 1 + split[0] * split[1] for split in splits if split)
     grids: list[ImageGrid] = []
     offset = 0
     for number, size in enumerate(images):
         if "image_grid_thw" in outputs:
-            found = [_merged(config, outputs["image_grid_thw"][first + number].tolist(), size)]
+            found = [_merged(config, outputs, first + number, size)]
+        elif (split := splits[number]) is not None:
+            found = _tiled(split, isqrt(n_visual // n_tiles), size)
         elif getattr(config, "image_grid_pinpoints", None) is not None:
-            found = _anyres(config, outputs["pixel_values"].shape[-2:], size)
+            found = _anyres(config, pixels[-2:], size)
         elif "image_sizes" in outputs:
             found = [_patches(config, outputs["image_sizes"][first + number].tolist(), size)]
         else:
-            found = [_square(config, image_processor, outputs["pixel_values"].shape, n_visual // len(images), size)]
+            found = [_square(config, image_processor, pixels, n_visual // len(images), size)]
         for grid in found:
             grids.append(replace(grid, image=number, offset=offset))
-            offset += grid.rows * grid.stride
+            offset += grid.n_tokens
     if offset != n_visual:
-        shapes = " + ".join(f"{grid.rows}x{grid.stride}" for grid in grids)
+        shapes = " + ".join(f"{grid.rows}x{max(grid.cols, grid.stride)}" for grid in grids)
         raise GridMismatch(
             f"grid {shapes} has {offset} cells but the prompt holds {n_visual} visual tokens",
             expected="equal counts",
@@ -68,10 +75,13 @@ def _whole(size: Size) -> Box:
     return (0.0, 0.0, float(size[1]), float(size[0]))
 
 
-def _merged(config: Any, grid_thw: Sequence[int], size: Size) -> ImageGrid:
+def _merged(config: Any, outputs: Mapping[str, Any], number: int, size: Size) -> ImageGrid:
     """Qwen-VL and its kin: the whole image in patches, merge x merge of them to a token."""
-    vision = config.vision_config
-    merge = getattr(vision, "spatial_merge_size", 0) or config.spatial_merge_size
+    grid_thw = outputs["image_grid_thw"][number].tolist()
+    if "image_merge_sizes" in outputs:  # VideoLLaMA 3 merges images and videos differently
+        merge = int(outputs["image_merge_sizes"][number])
+    else:
+        merge = getattr(config.vision_config, "spatial_merge_size", 0) or config.spatial_merge_size
     return _grid("image", grid_thw[1] // merge, grid_thw[2] // merge, _whole(size))
 
 
@@ -104,16 +114,48 @@ def _anyres(config: Any, tile: Size, size: Size) -> list[ImageGrid]:
     return [_grid("thumbnail", side_rows, side_cols, _whole(size)), tiles]
 
 
+def _tile_split(processor: Any, size: Size) -> Size | None:
+    """Rows and columns of tiles that a processor cuts an image into, (1, 1) for none; None of one that never does.
+
+    Both kinds stretch the image to a whole number of tiles and put a thumbnail after them (Idefics 3, SmolVLM;
+    InternVL, Aya Vision), so that the tiles together cover the image.
+    """
+    pictures = processor.image_processor
+    if hasattr(pictures, "do_image_splitting"):
+        _, rows, cols = pictures.get_number_of_image_patches(*size, {})
+        return max(rows, 1), max(cols, 1)
+    if not hasattr(pictures, "crop_to_patches"):
+        return None
+    by_processor = getattr(processor, "images_kwargs", {}).get("crop_to_patches", pictures.crop_to_patches)
+    if not by_processor:
+        return 1, 1
+    tile = (pictures.size["height"], pictures.size["width"])
+    cols, rows = get_optimal_tiled_canvas(size, tile, pictures.min_patches, pictures.max_patches)
+    return rows, cols
+
+
+def _tiled(split: Size, side: int, size: Size) -> list[ImageGrid]:
+    """Tiles of side x side tokens, put together into one grid of the whole image, and the thumbnail after them."""
+    if split == (1, 1):
+        return [_grid("image", side, side, _whole(size))]
+    tiles = replace(_grid("tile", split[0] * side, split[1] * side, _whole(size)), stride=side)
+    return [tiles, _grid("thumbnail", side, side, _whole(size))]
+
+
 def _square(config: Any, image_processor: Any, pixels: Sequence[int], n_tokens: int, size: Size) -> ImageGrid:
     """LLaVA, Gemma 3 and most others: a fixed picture in patches, which may be pooled to a smaller square."""
     rows, cols = (length // config.vision_config.patch_size for length in pixels[-2:])
     if n_tokens < rows * cols and rows == cols and isqrt(n_tokens) ** 2 == n_tokens:
         rows = cols = isqrt(n_tokens)
-    return _grid("image", rows, cols, _cropped(image_processor, size))
+    return _grid("image", rows, cols, _shown(image_processor, size))
 
 
-def _cropped(image_processor: Any, size: Size) -> Box:
-    """Part of the original image that is left after resizing its shortest edge and cropping the centre."""
+def _shown(image_processor: Any, size: Size) -> Box:
+    """What the picture shows, in pixels of the original: more of it where the image is padded to a square (DeepSeek-VL,
+    Janus), less where its shortest edge is resized and the centre cropped out (LLaVA)."""
+    if getattr(image_processor, "do_pad", False) and hasattr(image_processor, "pad_to_square"):
+        above, left = (max(size) - size[0]) / 2, (max(size) - size[1]) / 2
+        return (-left, -above, size[1] + left, size[0] + above)
     shortest = (getattr(image_processor, "size", None) or {}).get("shortest_edge")
     if not getattr(image_processor, "do_center_crop", False) or not shortest:
         return _whole(size)

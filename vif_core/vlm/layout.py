@@ -24,7 +24,8 @@ class ImageGrid:
 
     image:   index of the image in the sample.       frame: "image", "tile" or "thumbnail".
     offset:  index of the first token among the sample's V visual tokens.
-    stride:  tokens from one grid row to the next: cols, or cols + 1 where a newline token ends each row.
+    stride:  tokens from one grid row to the next: cols, or cols + 1 where a newline token ends each row; less than
+             cols where the tokens come tile by tile, each a square of stride x stride.
     rect_px: footprint of the whole grid in original pixels of its image.
     """
 
@@ -39,7 +40,12 @@ class ImageGrid:
     @property
     def index(self) -> np.ndarray:
         """Indices of the cells among the visual tokens, [rows, cols]."""
-        return self.offset + self.stride * np.arange(self.rows)[:, None] + np.arange(self.cols)
+        return grid_index(self.rows, self.cols, self.offset, self.stride)
+
+    @property
+    def n_tokens(self) -> int:
+        """Visual tokens that the grid takes up, newline tokens included."""
+        return self.rows * max(self.cols, self.stride)
 
     def to_grid(self, values: Any) -> Any:
         """Values over visual tokens [..., V] (array or tensor) laid out on this grid: [..., rows, cols]."""
@@ -52,6 +58,21 @@ class ImageGrid:
         x, y = np.linspace(x0, x1, self.cols + 1), np.linspace(y0, y1, self.rows + 1)
         corners = np.broadcast_arrays(x[None, :-1], y[:-1, None], x[None, 1:], y[1:, None])
         return np.stack(corners, axis=-1)
+
+
+def grid_index(rows: int, cols: int, offset: int, stride: int) -> np.ndarray:
+    """Indices of a grid's cells among the visual tokens, [rows, cols]; the parameters are an ImageGrid's.
+
+    >>> grid_index(2, 2, offset=1, stride=3).tolist()  # a newline token ends each row
+    [[1, 2], [4, 5]]
+    >>> grid_index(2, 4, offset=0, stride=2).tolist()  # two tiles of 2 x 2
+    [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """
+    row, col = np.arange(rows)[:, None], np.arange(cols)
+    if stride >= cols:
+        return offset + stride * row + col
+    tile = row // stride * (cols // stride) + col // stride
+    return offset + tile * stride**2 + row % stride * stride + col % stride
 
 
 def patch_boxes(grids: Sequence[ImageGrid], n_visual: int) -> np.ndarray:

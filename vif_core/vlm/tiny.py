@@ -40,6 +40,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from vif_core.data.sample import Sample
 from vif_core.vlm.model import VLM
 from vif_core.vlm.processor import without_video
+from vif_core.vlm.shrunk import FAMILIES, shrunk_model
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<image>", "<video>", "<boi>", "<eoi>")
 PAD, BOS, EOS, IMAGE, VIDEO, BOI, EOI = range(len(SPECIAL))
@@ -68,13 +69,15 @@ VISION: dict[str, Any] = {
 
 
 def tiny_model(family: str, attn: str = "sdpa", seed: int = 0) -> VLM:
-    """A random model of `family` (one of TINY_FAMILIES), the same for the same seed, in fp32 on the CPU.
+    """A random model of `family` (TINY_FAMILIES, FAMILIES), the same for the same seed, in fp32 on the CPU.
 
     Where the family cannot run under `attn`, transformers' own choice for it stands, as when such a model is loaded.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, processor = _BUILDERS[family](attn)
+        model, processor = (
+            _BUILDERS[family](attn) if family in _BUILDERS else shrunk_model(family, attn, _any_tokenizer())
+        )
     return VLM(model, processor, name=f"tiny-{family}")
 
 
@@ -107,6 +110,18 @@ def _tokenizer(**extra: str) -> PreTrainedTokenizerFast:
         additional_special_tokens=["<video>"],
         extra_special_tokens={"image_token": "<image>", **extra},
     )
+
+
+def _any_tokenizer() -> PreTrainedTokenizerFast:
+    """One that has every special token that some family's processor asks its tokenizer for."""
+    named = {
+        "<image>": "context_image_token",
+        "<boi>": "start_image_token boi_token vision_bos_token image_start_token image_boundary_token",
+        "<eoi>": "end_image_token eoi_token vision_eos_token image_end_token",
+        "<video>": "video_token",
+        "<newline>": "image_break_token",
+    }
+    return _tokenizer(**{name: token for token, names in named.items() for name in names.split()})
 
 
 def _llava(attn: str, text: Any = None) -> tuple[Any, Any]:
@@ -204,3 +219,5 @@ _BUILDERS: dict[str, Callable[[str], tuple[Any, Any]]] = {
     "sinks": _sinks,
 }
 TINY_FAMILIES = tuple(_BUILDERS)
+"""Families built by hand, one for each thing that differs; most tests run over these."""
+ALL_FAMILIES = (*TINY_FAMILIES, *FAMILIES)

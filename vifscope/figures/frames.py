@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 from vif_core.errors import UsageError
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
+from vifscope.runs.maps import on_grid
 from vifscope.stats import bootstrap_mean
 
 ALL = "all"
@@ -173,10 +174,10 @@ def map_on_image(weights: np.ndarray, grids: Sequence[dict[str, Any]], size_px: 
         x0, y0, x1, y1 = grid["rect_px"]
         col = np.floor((x - x0) / (x1 - x0) * grid["cols"]).astype(np.int64)
         row = np.floor((y - y0) / (y1 - y0) * grid["rows"]).astype(np.int64)
-        inside = np.ix_((row >= 0) & (row < grid["rows"]), (col >= 0) & (col < grid["cols"]))
-        token = grid["offset"] + row[:, None] * grid["stride"] + col[None]
+        in_row, in_col = (row >= 0) & (row < grid["rows"]), (col >= 0) & (col < grid["cols"])
+        inside = np.ix_(in_row, in_col)
         cell_area = (x1 - x0) * (y1 - y0) / (grid["rows"] * grid["cols"])
-        density[inside] += weights[token[inside]] / cell_area
+        density[inside] += on_grid(weights, grid)[np.ix_(row[in_row], col[in_col])] / cell_area
         covered[inside] = True
     mean = density[covered].mean()
     return np.where(covered & (mean > 0), density / (mean or 1), np.nan)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
+from vif_core.vlm.layout import grid_index
 from vifscope.runs.records import SampleRecord
 
 
@@ -54,4 +55,4 @@ def on_grid(flow: np.ndarray, grid: dict[str, Any]) -> np.ndarray:
     >>> on_grid(np.arange(7), {"offset": 1, "stride": 3, "rows": 2, "cols": 2}).tolist()
     [[1, 2], [4, 5]]
     """
-    return flow[..., grid["offset"] + grid["stride"] * np.arange(grid["rows"])[:, None] + np.arange(grid["cols"])]
+    return flow[..., grid_index(*(grid[name] for name in ("rows", "cols", "offset", "stride")))]

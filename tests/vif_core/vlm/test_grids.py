@@ -13,10 +13,12 @@ from transformers.models.llava_next.modeling_llava_next import unpad_image
 from vif_core.data.sample import Sample
 from vif_core.errors import GridMismatch
 from vif_core.vlm.grids import image_grids
-from vif_core.vlm.tiny import TINY_FAMILIES, tiny_model, tiny_samples
+from vif_core.vlm.tiny import ALL_FAMILIES, tiny_model, tiny_samples
 
 VISION = Config(patch_size=14, spatial_merge_size=2)
-PLAIN = Config(do_center_crop=False)
+PLAIN = Config(image_processor=Config(do_center_crop=False))
+
+MAPPED = [family for family in ALL_FAMILIES if family != "idefics2"]  # its visual tokens are latent queries
 
 
 def pixels(*shape):
@@ -45,11 +47,15 @@ def test_a_cropped_centre_is_what_the_grid_covers():
     wide, tall, zoomed = ((100, 300), (300, 100), (200, 200))
     boxes = []
     for size in (wide, tall):
-        (grid,) = image_grids(Config(vision_config=VISION), crop, [size], pixels(1, 3, 336, 336), 0, 576)
+        (grid,) = image_grids(
+            Config(vision_config=VISION), Config(image_processor=crop), [size], pixels(1, 3, 336, 336), 0, 576
+        )
         boxes.append(grid.rect_px)
     np.testing.assert_allclose(boxes, [(100, 0, 200, 100), (0, 100, 100, 200)])
     crop.size = {"shortest_edge": 672}
-    (grid,) = image_grids(Config(vision_config=VISION), crop, [zoomed], pixels(1, 3, 336, 336), 0, 576)
+    (grid,) = image_grids(
+        Config(vision_config=VISION), Config(image_processor=crop), [zoomed], pixels(1, 3, 336, 336), 0, 576
+    )
     np.testing.assert_allclose(grid.rect_px, (50, 50, 150, 150))
 
 
@@ -119,19 +125,19 @@ def test_a_mismatch_of_several_grids_shows_their_sum():
         image_grids(Config(vision_config=VISION), PLAIN, [(56, 56), (84, 56)], outputs, 0, 11)
 
 
-@pytest.mark.parametrize("family", TINY_FAMILIES)
+@pytest.mark.parametrize("family", MAPPED)
 def test_every_visual_token_of_a_family_has_its_place(family):
     vlm = tiny_model(family)
     for layout in vlm.encode(tiny_samples(6)).layouts:
         cells = np.concatenate([grid.index.ravel() for grid in layout.grids])
-        newlines = sum(grid.rows * (grid.stride - grid.cols) for grid in layout.grids)
+        newlines = sum(grid.n_tokens - grid.rows * grid.cols for grid in layout.grids)
         assert len(set(cells)) == len(cells) == len(layout.visual) - newlines
         assert cells.max() < len(layout.visual)
 
 
-def vision_features(vlm, picture):
-    """What the decoder gets at the visual tokens [V D], and their grid."""
-    batch = vlm.encode([Sample("s", (picture,), "where?")])
+def vision_features(vlm, *pictures):
+    """What the decoder gets at the visual tokens [V D], and their grids."""
+    batch = vlm.encode([Sample("s", pictures, "where?")])
     taken = {}
     hook = vlm.model.get_decoder().register_forward_pre_hook(
         lambda _module, _args, kwargs: taken.update(kwargs), with_kwargs=True
@@ -139,17 +145,40 @@ def vision_features(vlm, picture):
     with torch.inference_mode():
         vlm.model(**batch.inputs)
     hook.remove()
-    return taken["inputs_embeds"][0, batch.layouts[0].visual], batch.layouts[0].grids[0]
+    return taken["inputs_embeds"][0, batch.layouts[0].visual], batch.layouts[0].grids
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "gemma3", "llava"])
-def test_a_change_under_a_cell_shows_in_that_cell(family):
+MIXES = {"cosmos3_edge"}
+"""Families whose vision towers, random, spread a patch over the picture."""
+
+
+@pytest.mark.parametrize("family", [family for family in MAPPED if family not in MIXES])
+@pytest.mark.parametrize("size", [(84, 112), (112, 60)])
+def test_a_change_under_a_cell_shows_in_that_cell(family, size):
     vlm = tiny_model(family)
-    noise = np.random.default_rng(0).integers(0, 256, (84, 112, 3), dtype=np.uint8)
-    before, grid = vision_features(vlm, Image.fromarray(noise))
-    for row, col in ((0, 0), (0, grid.cols - 1), (grid.rows - 1, 1)):
-        x0, y0, x1, y1 = grid.boxes_px[row, col].round().astype(int)
-        changed = noise.copy()
-        changed[y0:y1, x0:x1] = 255 - changed[y0:y1, x0:x1]
-        change = grid.to_grid((vision_features(vlm, Image.fromarray(changed))[0] - before).norm(dim=-1))
-        assert divmod(change.argmax().item(), grid.cols) == (row, col)
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    before, grids = vision_features(vlm, Image.fromarray(noise))
+    for grid in grids:
+        centre = grid.boxes_px.reshape(grid.rows, grid.cols, 2, 2).mean(2)
+        on_picture = np.argwhere(((centre > 0) & (centre < size[::-1])).all(-1))  # the others hold padding
+        for row, col in on_picture[[0, len(on_picture) // 3, -1]].tolist():
+            x0, y0, x1, y1 = grid.boxes_px[row, col].round().astype(int)
+            changed = noise.copy()
+            changed[max(y0, 0) : y1, max(x0, 0) : x1] = 255 - changed[max(y0, 0) : y1, max(x0, 0) : x1]
+            change = grid.to_grid((vision_features(vlm, Image.fromarray(changed))[0] - before).norm(dim=-1))
+            assert divmod(change.argmax().item(), grid.cols) == (row, col), grid
+
+
+@pytest.mark.parametrize("family", ["llava_next", "qwen3_vl", "idefics3", "internvl"])
+def test_of_two_pictures_the_changed_one_changes(family):
+    vlm = tiny_model(family)
+    random = np.random.default_rng(0)
+    first, second, other = (
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in ((60, 90), (70, 70), (70, 70))
+    )
+    before, grids = vision_features(vlm, first, second)
+    change = (vision_features(vlm, first, other)[0] - before).norm(dim=-1)
+    assert {grid.image for grid in grids} == {0, 1}
+    for grid in grids:
+        assert (grid.to_grid(change) > 1e-6).all() == (grid.image == 1)
+        assert (grid.to_grid(change) > 1e-6).any() == (grid.image == 1)

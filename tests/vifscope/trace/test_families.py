@@ -1,0 +1,58 @@
+"""Every family by one mechanism: rows equal an eager run's, in a padded batch of pictures of different sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from vif_core.vlm.tiny import ALL_FAMILIES, TINY_FAMILIES, tiny_model, tiny_samples
+from vifscope.metrics.reduce import LayerReducer
+from vifscope.trace.capture import capture, padded_rows
+
+TOLERANCE = 1e-5
+
+
+def encoded(vlm):
+    return vlm.encode(tiny_samples(3), [list(range(40, 46 + i)) for i in range(3)])
+
+
+@pytest.mark.parametrize("family", [family for family in ALL_FAMILIES if family not in TINY_FAMILIES])
+def test_rows_match_eager(family):
+    vlm, eager = tiny_model(family), tiny_model(family, attn="eager")
+    batch = encoded(vlm)
+    assert len(set(batch.pad)) == 3, "the batch should need padding"
+    rows = [layout.rows("text") for layout in batch.layouts]
+    flows = capture(vlm, batch, rows, lambda _, flow: flow)
+    with torch.inference_mode():
+        attentions = eager.model(**encoded(eager).inputs, output_attentions=True).attentions
+    wanted = padded_rows(batch, rows)[:, None, :, None]
+    differences = [
+        float((flow - weights.take_along_dim(wanted, dim=2)).abs().max())
+        for flow, weights in zip(flows, (found for found in attentions if found is not None), strict=True)
+    ]
+    print(f"{family}: max difference {max(differences):.1e} in {len(flows)} layers")
+    assert max(differences) < TOLERANCE
+
+
+@pytest.mark.parametrize("family", ALL_FAMILIES)
+def test_metrics_are_finite_where_there_is_attention(family):
+    vlm = tiny_model(family)
+    batch = encoded(vlm)
+    rows = [layout.rows("response") for layout in batch.layouts]
+    reducer = LayerReducer(
+        batch.layouts,
+        batch.pad,
+        rows,
+        [np.ones(len(own), dtype=bool) for own in rows],
+        [()] * 3,
+        num_layers=vlm.num_layers,
+        device=vlm.device,
+    )
+    with_attention = [layer.index for layer in vlm.layers]
+    for flow in reducer.records(capture(vlm, batch, rows, reducer)):
+        ratio, entropy = (flow.layers[name] for name in ("visual_ratio", "visual_entropy"))
+        assert np.isfinite(ratio[with_attention]).all()
+        assert np.isfinite(entropy[with_attention][ratio[with_attention] > 1e-3]).all()  # windows may hide the image
+        assert ((ratio[with_attention] >= 0) & (ratio[with_attention] <= 1)).all()
+        assert np.isnan(np.delete(ratio, with_attention)).all()

@@ -1,0 +1,270 @@
+"""Random models of any family, from its default configuration made small, with its real processor where that is built
+without torchvision and one of the same rule where not.
+
+Nothing is known of a family but its name and, where the general rule breaks its configuration, what it needs instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+import torch
+import transformers
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
+
+from vif_core.vlm.processor import without_video
+
+PATCH_PX, IMAGE_PX = 8, 32
+VOCABULARY = 320
+
+NUMBERS = {
+    name: number
+    for number, names in {
+        32: "hidden_size d_model embed_dim out_hidden_size projector_hidden_size text_hidden_size projection_dim "
+        "vision_output_dim projection_hidden_size encoder_hidden_size vision_hidden_size output_dim image_size "
+        "projector_input_dim projector_output_dim image_token_embed_dim window_size",
+        64: "intermediate_size ffn_dim mlp_dim moe_intermediate_size shared_expert_intermediate_size "
+        "alignment_intermediate_size projection_intermediate_size num_position_embeddings",
+        24: "sliding_window",
+        16: "head_dim image_seq_length num_image_tokens q_lora_rank kv_lora_rank",
+        8: "qk_rope_head_dim patch_size linear_key_head_dim linear_value_head_dim pos_emb_height pos_emb_width",
+        4: "num_attention_heads num_heads attention_heads linear_num_value_heads n_routed_experts num_experts "
+        "num_local_experts moe_num_experts",
+        2: "num_key_value_heads num_experts_per_tok moe_topk moe_k linear_num_key_heads depth num_layers layers",
+        1: "n_group topk_group n_shared_experts",
+        VOCABULARY: "vocab_size",
+        2048: "max_position_embeddings",
+    }.items()
+    for name in names.split()
+}
+"""What a configuration's entries become, wherever in it they stand."""
+
+SPECIAL_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+PINPOINTS = [[32, 64], [64, 32], [64, 64], [32, 96]]
+TEXT_LAYERS, VISION_LAYERS = 4, 3
+SECTIONS = {2: [1, 1, 0], 4: [1, 1, 2], 8: [2, 3, 3]}
+"""Shares of time, row and column in a rotary embedding of so many pairs."""
+
+
+def _sections(pairs: int) -> dict[str, Any]:
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": SECTIONS[pairs]}
+    return {"text_config": {"rope_parameters": rope}}
+
+
+def _glm(pairs: int = 4, share: float = 0.5) -> dict[str, Any]:
+    rope = _sections(pairs)["text_config"]["rope_parameters"] | {"partial_rotary_factor": share}
+    return {"text_config": {"rope_parameters": rope, "head_dim": 16, "pad_token_id": 0}}
+
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "aya_vision": {},
+    "cosmos3_edge": {},
+    "cosmos3_omni": {},
+    "deepseek_vl": {},
+    "exaone4_5": {},
+    "glm46v": _glm(),
+    "glm4v": _glm(),
+    "glm4v_moe": _glm(),
+    "glm_ocr": _glm(),
+    "glmga": _glm(),
+    "hyperclovax_vision_v2": {},
+    "idefics2": {"perceiver_config": {"resampler_n_latents": 16, "resampler_depth": 1}},
+    "idefics3": {},
+    "janus": {},
+    "pp_chart2table": {},
+    "internvl": {},
+    "lfm3_vl": {},
+    "lighton_ocr": {"vision_config": {"head_dim": 8}},
+    "llava_next_video": {},
+    "llava_onevision": {},
+    "mistral3": {"vision_config": {"head_dim": 8}},
+    "paddleocr_vl": _sections(8),
+    "paligemma": {},
+    "qianfan_ocr": {},
+    "qwen2_vl": _sections(4),
+    "qwen3_5": {},
+    "qwen3_5_moe": {},
+    "qwen3_vl": {},
+    "qwen3_vl_moe": {},
+    "smolvlm": {},
+    "video_llama_3": {},
+    "vipllava": {"vision_feature_layers": [-1, -2, -2, -1, 2]},
+}
+"""Each family with the entries of its configuration that the general rule cannot know."""
+
+PROCESSOR_OF = {
+    "cosmos3_omni": "Qwen3VLProcessor",
+    "glm_ocr": "Glm46VProcessor",
+    "glmga": "Glm46VProcessor",
+    "lighton_ocr": "PatchRows",
+    "mistral3": "PatchRows",
+}
+"""Processors of families for which transformers names none, or one that needs torchvision."""
+PICTURES_OF = {
+    "glm4v_moe": "Glm4vImageProcessorPil",
+    "glm_ocr": "Glm46VImageProcessorPil",
+    "qwen3_vl_moe": "Qwen2VLImageProcessorPil",
+}
+
+
+class PatchRows(ProcessorMixin):
+    """Pixtral's rule, without torchvision: rows of patches, each ended by a break token, the last by an end token."""
+
+    image_token, image_token_id = "<image>", 3
+
+    def __init__(self, image_processor: Any, tokenizer: Any, chat_template: Any = None) -> None:
+        super().__init__(image_processor, tokenizer, chat_template=chat_template)
+        self.side_px = image_processor.patch_size["height"]
+
+    def replace_image_token(self, image_inputs: Any, image_idx: int, **_: Any) -> str:
+        rows, cols = (int(side) // self.side_px for side in image_inputs["image_sizes"][image_idx])
+        return "<newline>".join([self.image_token * cols] * rows) + "<eoi>"
+
+    @property
+    def model_input_names(self) -> list[str]:
+        return [*self.tokenizer.model_input_names, "pixel_values", "image_sizes"]
+
+
+def shrunk_model(family: str, attn: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, Any]:
+    """A random model of `family` (one of FAMILIES) and its processor. Draws from torch's generator."""
+    config_class = CONFIG_MAPPING[family]
+    default = config_class()
+    config = config_class(**_merged(_shrunk(default, text=False), FAMILIES[family]))
+    try:
+        model = AutoModelForImageTextToText.from_config(config, attn_implementation=attn)
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager")
+    with torch.no_grad():
+        for weight in model.get_decoder().parameters():  # wide, so that attention is far from uniform
+            if weight.dim() == 2:
+                weight.normal_(std=0.2)
+    return model, _processor(family, config, tokenizer)
+
+
+def _shrunk(config: Any, *, text: bool) -> dict[str, Any]:
+    """A configuration's entries with small numbers in them."""
+    return dict(_entries(config, text))
+
+
+def _entries(config: Any, text: bool) -> Iterator[tuple[str, Any]]:
+    inner = getattr(config, "sub_configs", {})
+    n_layers = TEXT_LAYERS if text else VISION_LAYERS
+    given = config.to_dict()
+    for name, value in given.items():
+        if name in ("model_type", "architectures", "transformers_version", "dtype"):
+            continue
+        if name in inner and getattr(config, name, None) is not None:
+            part = getattr(config, name)
+            value = _shrunk(part, text="text" in name) | {"model_type": part.model_type}
+        elif name in SPECIAL_IDS:
+            value = SPECIAL_IDS[name]
+        elif name == "num_hidden_layers":
+            value = n_layers
+        elif name in ("layer_types", "mlp_layer_types") and value:
+            kinds = list(dict.fromkeys(value))
+            value = [kinds[i % len(kinds)] for i in range(n_layers)]
+        elif name in ("deepstack_visual_indexes", "fullatt_block_indexes"):
+            value = [1]
+        elif name == "image_grid_pinpoints" and value:
+            value = PINPOINTS
+        elif name in ("image_size", "patch_size") and isinstance(value, list | tuple):
+            value = [NUMBERS[name]] * 2
+        elif name == "num_key_value_heads" and value == given.get("num_attention_heads"):
+            value = NUMBERS["num_attention_heads"]
+        elif name == "rope_parameters" and "mrope_section" in (value or {}):
+            share = value.get("partial_rotary_factor") or given.get("partial_rotary_factor") or 1
+            value = value | {"mrope_section": SECTIONS[int(NUMBERS["head_dim"] * share) // 2]}
+        elif isinstance(value, int) and not isinstance(value, bool):
+            value = _token(name) if name.endswith(("token_id", "token_index")) else NUMBERS.get(name, value)
+        yield name, value
+
+
+def _token(name: str) -> int:
+    """Which of the tokenizer's special tokens an entry of a configuration means."""
+    if any(word in name for word in ("start", "boi", "bos")):
+        return 5
+    if any(word in name for word in ("end", "eoi", "eos")):
+        return 6
+    return 4 if "video" in name else 3
+
+
+def _merged(entries: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in changes.items():
+        inner = isinstance(value, Mapping) and isinstance(entries.get(name), dict) and name.endswith("_config")
+        entries[name] = _merged(entries[name], value) if inner else value
+    return entries
+
+
+def _processor(family: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
+    pictures = _pictures(family)
+    name = PROCESSOR_OF.get(family) or PROCESSOR_MAPPING_NAMES[family]
+    cls = PatchRows if name == "PatchRows" else getattr(transformers, name)
+    if "video_processor" in cls.get_attributes():
+        cls = without_video(cls)
+    clip = "siglip" not in config.vision_config.model_type
+    known = {
+        "image_token": "<image>",
+        "img_patch_token": "<image>",
+        "patch_size": PATCH_PX,
+        "img_size": IMAGE_PX,
+        "downsample_factor": 2,
+        "spatial_merge_size": getattr(config, "spatial_merge_size", 1),
+        "image_seq_length": _tokens_an_image(config),
+        "image_seq_len": _tokens_an_image(config),
+        "num_image_tokens": _tokens_an_image(config),
+        "vision_feature_select_strategy": "default" if clip else "full",
+        "num_additional_image_tokens": int(clip),
+        "video_processor": None,
+    }
+    chosen = {name: value for name, value in known.items() if name in signature(cls.__init__).parameters}
+    return cls(image_processor=pictures, tokenizer=tokenizer, **chosen)
+
+
+def _tokens_an_image(config: Any) -> int:
+    """Patches of one picture or tile, less what a pixel shuffle merges."""
+    merge = getattr(config, "scale_factor", 1) / getattr(config, "downsample_ratio", 1)
+    return int((IMAGE_PX // PATCH_PX / merge) ** 2)
+
+
+def _pictures(family: str) -> Any:
+    """The family's image processor on PIL, for pictures of a few patches."""
+    name = PICTURES_OF.get(family) or IMAGE_PROCESSOR_MAPPING_NAMES[family]["pil"]
+    cls = getattr(transformers, name, None) or _found(name)
+    square = {"height": IMAGE_PX, "width": IMAGE_PX}
+    size: Any = getattr(cls, "size", None) or {}
+    if name.startswith(("Pixtral",)):
+        return cls(patch_size={"height": 16, "width": 16}, size={"longest_edge": 64})
+    if hasattr(cls, "do_image_splitting") and hasattr(cls, "max_image_size"):
+        return cls(size={"longest_edge": 64}, max_image_size={"longest_edge": IMAGE_PX})
+    if hasattr(cls, "merge_size"):
+        return cls(patch_size=PATCH_PX, size={"shortest_edge": IMAGE_PX**2, "longest_edge": (3 * IMAGE_PX) ** 2})
+    if hasattr(cls, "crop_to_patches"):
+        return cls(size=square, min_patches=1, max_patches=6)
+    if "shortest_edge" in size and "longest_edge" in size:
+        return cls(size={"shortest_edge": IMAGE_PX, "longest_edge": 2 * IMAGE_PX})
+    if "shortest_edge" in size:
+        pinpoints = {"image_grid_pinpoints": PINPOINTS} if hasattr(cls, "image_grid_pinpoints") else {}
+        return cls(size={"shortest_edge": IMAGE_PX}, crop_size=square, **pinpoints)
+    pictures = cls(size=square, **({"image_grid_pinpoints": PINPOINTS} if hasattr(cls, "image_grid_pinpoints") else {}))
+    pictures.image_seq_length = (IMAGE_PX // PATCH_PX) ** 2  # what PaliGemma's processor asks it for
+    return pictures
+
+
+def _found(name: str) -> Any:
+    """A class that transformers does not offer at its top, from the module of the family that it is named after."""
+    for family, kinds in IMAGE_PROCESSOR_MAPPING_NAMES.items():
+        if name in (kinds or {}).values():
+            folder = family.replace("-", "_")
+            for stem in ("image_processing_pil", "image_processing"):
+                try:
+                    return getattr(import_module(f"transformers.models.{folder}.{stem}_{folder}"), name)
+                except (ImportError, AttributeError):
+                    continue
+    raise LookupError(f"{name} is nowhere in transformers {transformers.__version__}")
