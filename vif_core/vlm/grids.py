@@ -38,7 +38,6 @@ def image_grids(
     if not images or any(getattr(config, name, None) is not None for name in LATENT):
         return ()
     image_processor = processor.image_processor
-    pixels = outputs["pixel_values"].shape
     splits = [_tile_split(processor, size) for size in images]
     n_tiles = sum(1 if split == (1, 1) else 1 + split[0] * split[1] for split in splits if split)
     grids: list[ImageGrid] = []
@@ -49,11 +48,11 @@ def image_grids(
         elif (split := splits[number]) is not None:
             found = _tiled(split, isqrt(n_visual // n_tiles), size)
         elif getattr(config, "image_grid_pinpoints", None) is not None:
-            found = _anyres(config, pixels[-2:], size)
+            found = _anyres(config, outputs["pixel_values"].shape[-2:], size)
         elif "image_sizes" in outputs:
             found = [_patches(config, outputs["image_sizes"][first + number].tolist(), size)]
         else:
-            found = [_square(config, image_processor, pixels, n_visual // len(images), size)]
+            found = [_square(config, image_processor, outputs["pixel_values"].shape, n_visual // len(images), size)]
         for grid in found:
             grids.append(replace(grid, image=number, offset=offset))
             offset += grid.n_tokens
@@ -144,7 +143,7 @@ def _tiled(split: Size, side: int, size: Size) -> list[ImageGrid]:
 
 def _square(config: Any, image_processor: Any, pixels: Sequence[int], n_tokens: int, size: Size) -> ImageGrid:
     """LLaVA, Gemma 3 and most others: a fixed picture in patches, which may be pooled to a smaller square."""
-    rows, cols = (length // config.vision_config.patch_size for length in pixels[-2:])
+    rows, cols = (length // config.vision_config.patch_size for length in outputs["pixel_values"].shape[-2:])
     if n_tokens < rows * cols and rows == cols and isqrt(n_tokens) ** 2 == n_tokens:
         rows = cols = isqrt(n_tokens)
     return _grid("image", rows, cols, _shown(image_processor, size))

@@ -48,6 +48,35 @@ def main() -> None:
 
 
 @app.command(epilog=EXIT_CODES)
+def check(
+    model: Annotated[str, typer.Argument(help="mini-llava, a local folder, or a hub id.")],
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the proofs as one JSON object on stdout.")] = False,
+) -> None:
+    """Prove on a model that what vifscope reads of it is right, and say how long each proof took.
+
+    Examples:
+
+      vifscope check mini-llava
+
+      vifscope check llava-hf/llava-1.5-7b-hf --device cuda --json
+    """
+    from vifscope.check import check_model
+    from vifscope.cli.output import print_json, stdout_to_stderr
+
+    with _interruptible("nothing was to be kept"), stdout_to_stderr():
+        checked = check_model(model, device=device, dtype=dtype)
+    if as_json:
+        print_json(checked.as_dict())
+    else:
+        for proof in checked.proofs:
+            print(f"{proof.verdict:7} {proof.claim:48} {proof.seconds:6.2f} s  {proof.seen}")
+    if not checked.passed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=EXIT_CODES)
 def analyze(
     model: Annotated[str, typer.Option(help="mini-llava, a local folder, or a hub id.")] = "mini-llava",
     data: Annotated[

@@ -148,14 +148,10 @@ def vision_features(vlm, *pictures):
     return taken["inputs_embeds"][0, batch.layouts[0].visual], batch.layouts[0].grids
 
 
-MIXES = {"cosmos3_edge"}
-"""Families whose vision towers, random, spread a patch over the picture."""
-
-
-@pytest.mark.parametrize("family", [family for family in MAPPED if family not in MIXES])
+@pytest.mark.parametrize("family", MAPPED)
 @pytest.mark.parametrize("size", [(84, 112), (112, 60)])
 def test_a_change_under_a_cell_shows_in_that_cell(family, size):
-    vlm = tiny_model(family)
+    vlm = tiny_model(family, seed=1)  # another random tower of deepseek_vl spreads a patch over the padding
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     before, grids = vision_features(vlm, Image.fromarray(noise))
     for grid in grids:

@@ -1,0 +1,191 @@
+"""Proofs, on one loaded model, that what is read of it is what it does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vif_core.data.sample import Sample
+from vif_core.flow.interventions import Knockout
+from vif_core.flow.op import intervene
+from vif_core.load import load
+from vif_core.vlm.batch import Batch
+from vif_core.vlm.layout import ImageGrid
+from vif_core.vlm.model import VLM
+from vifscope.trace.capture import capture, padded_rows
+
+ROW_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+"""Largest difference from an eager run that rounding explains, by dtype."""
+
+PICTURES = ((96, 144), (120, 80))
+"""Height and width in pixels of the pictures that the proofs run over."""
+
+CELLS = 5
+"""Cells of each grid that are changed to see where the change arrives."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One claim about a model. passed: None where it does not apply. seen: the numbers behind the verdict."""
+
+    claim: str
+    passed: bool | None
+    seen: str
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        return {True: "proved", False: "FAILED", None: "none"}[self.passed]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was proved of a model. `passed` unless a proof failed."""
+
+    model: str
+    family: str
+    proofs: tuple[Proof, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(proof.passed is not False for proof in self.proofs)
+
+    def as_dict(self) -> dict[str, Any]:
+        proofs = [asdict(proof) | {"seconds": round(proof.seconds, 3)} for proof in self.proofs]
+        return {"model": self.model, "family": self.family, "passed": self.passed, "proofs": proofs}
+
+
+def check_model(model: str | Path | VLM, device: str = "auto", dtype: str = "auto") -> Checked:
+    """Runs every proof. Raises what `load` raises; UnsupportedModel where the attention op is not reached."""
+    start = time.perf_counter()
+    vlm = model if isinstance(model, VLM) else load(model, device=device, dtype=dtype)
+    found = f"{len(vlm.layers)} of {vlm.num_layers} decoder layers, under {vlm.attention}"
+    proofs = [Proof("the attention op is found", True, found, time.perf_counter() - start)]
+    start = time.perf_counter()
+    batch = vlm.encode([_sample(i, _noise(size)) for i, size in enumerate(PICTURES)])
+    proofs.append(Proof("grids match the visual tokens", *_grids(batch), time.perf_counter() - start))
+    rows = [layout.rows("text") for layout in batch.layouts]
+    flows: list[torch.Tensor] = []
+    claims: tuple[tuple[str, Callable[[], tuple[bool | None, str]]], ...] = (
+        ("rows sum to 1", lambda: _sums(vlm, batch, rows, flows)),
+        ("rows equal those of an eager run", lambda: _eager(vlm, batch, rows, flows)),
+        ("hiding the image from the rows changes the logits", lambda: _matters(vlm, batch, rows)),
+        ("a changed patch arrives at its cell of the map", lambda: _aligned(vlm)),
+    )
+    for claim, prove in claims:
+        start = time.perf_counter()
+        proofs.append(Proof(claim, *prove(), time.perf_counter() - start))
+    return Checked(vlm.name, vlm.family, tuple(proofs))
+
+
+def _sample(number: int, picture: Image.Image) -> Sample:
+    return Sample(f"check-{number}", (picture,), "what is this" + ", and this" * number + "?")
+
+
+def _noise(size: tuple[int, int]) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+def _grids(batch: Batch) -> tuple[bool | None, str]:
+    """Encoding raises GridMismatch where they disagree, so that what remains is to say what was seen."""
+    if not any(layout.grids for layout in batch.layouts):
+        return None, "visual tokens are latent queries without a place in the image: ratio and entropy, no map"
+    shapes = [" + ".join(f"{grid.rows}x{grid.cols}" for grid in layout.grids) for layout in batch.layouts]
+    return True, "; ".join(
+        f"{shape} = {len(layout.visual)} tokens" for shape, layout in zip(shapes, batch.layouts, strict=True)
+    )
+
+
+def _sums(vlm: VLM, batch: Batch, rows: list[np.ndarray], flows: list[torch.Tensor]) -> tuple[bool | None, str]:
+    flows += capture(vlm, batch, rows, lambda _, flow: flow.cpu())
+    sums = torch.stack([flow.sum(-1) for flow in flows])
+    if any(getattr(layer.attention, "sinks", None) is not None for layer in vlm.layers):
+        return bool((sums <= 1 + 1e-4).all()), f"at most {sums.max():.6f}: the rest goes to attention sinks"
+    worst = float((sums - 1).abs().max())
+    return worst < 1e-4, f"off by at most {worst:.1e}"
+
+
+def _eager(vlm: VLM, batch: Batch, rows: list[np.ndarray], flows: list[torch.Tensor]) -> tuple[bool | None, str]:
+    with nullcontext() if vlm.vif is None else vlm.vif.disable_vif():  # transformers returns what stands before VIF
+        if vlm.vif is not None:
+            flows = capture(vlm, batch, rows, lambda _, flow: flow.cpu())
+        with _eagerly(vlm), torch.inference_mode():
+            attentions = vlm.model(**batch.inputs, output_attentions=True, use_cache=False).attentions
+    wanted = padded_rows(batch, rows)[:, None, :, None]
+    weights = [found.float().cpu() for found in attentions or () if found is not None]
+    if len(weights) != len(flows):
+        return None, f"an eager run returns the attention of {len(weights)} layers, not of {len(flows)}"
+    pairs = zip(flows, weights, strict=True)
+    worst = max(float((flow - found.take_along_dim(wanted, dim=2)).abs().max()) for flow, found in pairs)
+    tolerance = ROW_TOLERANCE[vlm.model.dtype]
+    return worst <= tolerance, f"max difference {worst:.1e}, {tolerance:.0e} allowed in {vlm.model.dtype}"
+
+
+@contextmanager
+def _eagerly(vlm: VLM) -> Iterator[None]:
+    before = vlm.attention
+    vlm.model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        vlm.model.set_attn_implementation(before)
+
+
+def _matters(vlm: VLM, batch: Batch, rows: list[np.ndarray]) -> tuple[bool | None, str]:
+    hidden = Knockout.of(batch, rows, [layout.visual for layout in batch.layouts])
+    with torch.inference_mode():
+        plain = vlm.model(**batch.inputs, use_cache=False).logits[:, -1].float()
+        with intervene(vlm, {layer.index: hidden for layer in vlm.layers}, batch):
+            change = float((vlm.model(**batch.inputs, use_cache=False).logits[:, -1].float() - plain).abs().max())
+    return change > 1e-4, f"by up to {change:.2g}"
+
+
+def _aligned(vlm: VLM) -> tuple[bool | None, str]:
+    """Inverts the pixels under one cell after another and sees which visual token changes most at the decoder."""
+    hits = tried = 0
+    for size in PICTURES:
+        picture = np.asarray(_noise(size))
+        before, grids = _features(vlm, picture)
+        for grid in grids:
+            for row, col in _cells_on(grid, size):
+                x0, y0, x1, y1 = np.clip(grid.boxes_px[row, col].round().astype(int), 0, None)
+                changed = picture.copy()
+                changed[y0:y1, x0:x1] = 255 - changed[y0:y1, x0:x1]
+                change = grid.to_grid((_features(vlm, changed)[0] - before).norm(dim=-1))
+                hits += divmod(int(change.argmax()), grid.cols) == (row, col)
+                tried += 1
+    if not tried:
+        return None, "no map"
+    return hits * 2 > tried, f"{hits} of {tried} cells"
+
+
+def _cells_on(grid: ImageGrid, size: tuple[int, int]) -> list[list[int]]:
+    """Up to CELLS cells, evenly spaced, whose centres lie on the image: the others hold padding."""
+    centre = grid.boxes_px.reshape(grid.rows, grid.cols, 2, 2).mean(2)
+    inside = np.argwhere(((centre > 0) & (centre < size[::-1])).all(-1))
+    return inside[np.linspace(0, len(inside) - 1, min(CELLS, len(inside))).round().astype(int)].tolist()
+
+
+def _features(vlm: VLM, picture: np.ndarray) -> tuple[torch.Tensor, tuple[ImageGrid, ...]]:
+    """What the decoder gets at the visual tokens [V, hidden], and their grids."""
+    batch = vlm.encode([_sample(0, Image.fromarray(picture))])
+    taken: dict[str, torch.Tensor] = {}
+
+    def take(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+        taken["embeddings"] = kwargs["inputs_embeds"]
+
+    handle = vlm.model.get_decoder().register_forward_pre_hook(take, with_kwargs=True)
+    try:
+        with torch.inference_mode():
+            vlm.model(**batch.inputs, use_cache=False)
+    finally:
+        handle.remove()
+    return taken["embeddings"][0, batch.layouts[0].visual].float(), batch.layouts[0].grids
