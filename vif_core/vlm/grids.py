@@ -143,7 +143,7 @@ def _tiled(split: Size, side: int, size: Size) -> list[ImageGrid]:
 
 def _square(config: Any, image_processor: Any, pixels: Sequence[int], n_tokens: int, size: Size) -> ImageGrid:
     """LLaVA, Gemma 3 and most others: a fixed picture in patches, which may be pooled to a smaller square."""
-    rows, cols = (length // config.vision_config.patch_size for length in outputs["pixel_values"].shape[-2:])
+    rows, cols = (length // config.vision_config.patch_size for length in pixels[-2:])
     if n_tokens < rows * cols and rows == cols and isqrt(n_tokens) ** 2 == n_tokens:
         rows = cols = isqrt(n_tokens)
     return _grid("image", rows, cols, _shown(image_processor, size))
