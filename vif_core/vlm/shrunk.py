@@ -29,13 +29,14 @@ NUMBERS = {
         "vision_output_dim projection_hidden_size encoder_hidden_size vision_hidden_size output_dim image_size "
         "projector_input_dim projector_output_dim image_token_embed_dim window_size",
         64: "intermediate_size ffn_dim mlp_dim moe_intermediate_size shared_expert_intermediate_size "
-        "alignment_intermediate_size projection_intermediate_size num_position_embeddings",
+        "encoder_ffn_dim alignment_intermediate_size projection_intermediate_size num_position_embeddings",
         24: "sliding_window",
         16: "head_dim image_seq_length num_image_tokens q_lora_rank kv_lora_rank",
         8: "qk_rope_head_dim patch_size linear_key_head_dim linear_value_head_dim pos_emb_height pos_emb_width",
         4: "num_attention_heads num_heads attention_heads linear_num_value_heads n_routed_experts num_experts "
-        "num_local_experts moe_num_experts",
-        2: "num_key_value_heads num_experts_per_tok moe_topk moe_k linear_num_key_heads depth num_layers layers",
+        "encoder_attention_heads num_local_experts moe_num_experts",
+        2: "num_key_value_heads num_experts_per_tok moe_topk moe_k linear_num_key_heads depth num_layers layers "
+        "encoder_layers",
         1: "n_group topk_group n_shared_experts",
         VOCABULARY: "vocab_size",
         2048: "max_position_embeddings",
@@ -61,17 +62,23 @@ def _glm(pairs: int = 4, share: float = 0.5) -> dict[str, Any]:
     return {"text_config": {"rope_parameters": rope, "head_dim": 16, "pad_token_id": 0}}
 
 
+OMNI = {"vision_start_token_id": 5, "vision_end_token_id": 6}
+"""What the checkpoints' configurations hold and the class does not."""
+
 FAMILIES: dict[str, dict[str, Any]] = {
+    "aria": {"vision_config": {"patch_size": 70, "image_size": 980}, "projector_patch_to_query_dict": {196: 8}},
     "aya_vision": {},
     "cosmos3_edge": {},
     "cosmos3_omni": {},
     "deepseek_vl": {},
+    "ernie4_5_vl_moe": _sections(4),
     "exaone4_5": {},
     "glm46v": _glm(),
     "glm4v": _glm(),
     "glm4v_moe": _glm(),
     "glm_ocr": _glm(),
     "glmga": _glm(),
+    "granite_docling": {},
     "hyperclovax_vision_v2": {},
     "idefics2": {"perceiver_config": {"resampler_n_latents": 16, "resampler_depth": 1}},
     "idefics3": {},
@@ -83,14 +90,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llava_next_video": {},
     "llava_onevision": {},
     "mistral3": {"vision_config": {"head_dim": 8}},
+    "mistral_large4": {
+        "vision_config": {"head_dim": 8},
+        "text_config": {"kv_source_layers": [0, 1, 2, 3], "num_global_layers": 1},
+    },
     "paddleocr_vl": _sections(8),
     "paligemma": {},
     "qianfan_ocr": {},
+    "qwen2_5_omni_thinker": _sections(4) | OMNI,
     "qwen2_vl": _sections(4),
     "qwen3_5": {},
     "qwen3_5_moe": {},
+    "qwen3_omni_moe_thinker": OMNI,
     "qwen3_vl": {},
     "qwen3_vl_moe": {},
+    "shieldgemma2": {"mm_tokens_per_image": 16},
     "smolvlm": {},
     "video_llama_3": {},
     "vipllava": {"vision_feature_layers": [-1, -2, -2, -1, 2]},
@@ -103,11 +117,17 @@ PROCESSOR_OF = {
     "glmga": "Glm46VProcessor",
     "lighton_ocr": "PatchRows",
     "mistral3": "PatchRows",
+    "mistral_large4": "PatchRows",
+    "qwen2_5_omni_thinker": "Qwen2_5_VLProcessor",
+    "qwen3_omni_moe_thinker": "Qwen3VLProcessor",
+    "shieldgemma2": "Gemma3Processor",
 }
-"""Processors of families for which transformers names none, or one that needs torchvision."""
+"""Processors of families for which transformers names none, or one that needs torchvision or asks fixed questions."""
 PICTURES_OF = {
     "glm4v_moe": "Glm4vImageProcessorPil",
     "glm_ocr": "Glm46VImageProcessorPil",
+    "qwen2_5_omni_thinker": "Qwen2VLImageProcessorPil",
+    "qwen3_omni_moe_thinker": "Qwen2VLImageProcessorPil",
     "qwen3_vl_moe": "Qwen2VLImageProcessorPil",
 }
 
@@ -141,9 +161,11 @@ def shrunk_model(family: str, attn: str, tokenizer: PreTrainedTokenizerBase) -> 
         if "scaled_dot_product_attention" not in str(error):
             raise
         model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager")
+    decoder = {id(weight) for weight in model.get_decoder().parameters()}
     with torch.no_grad():
-        for weight in model.get_decoder().parameters():  # wide, so that attention is far from uniform
-            if weight.dim() == 2:
+        for weight in model.parameters():
+            # wide, so that attention is far from uniform; Gemma's projector is zero until trained
+            if weight.dim() == 2 and (id(weight) in decoder or not weight.any()):
                 weight.normal_(std=0.2)
     return model, _processor(family, config, tokenizer)
 
@@ -221,6 +243,7 @@ def _processor(family: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
         "num_image_tokens": _tokens_an_image(config),
         "vision_feature_select_strategy": "default" if clip else "full",
         "num_additional_image_tokens": int(clip),
+        "size_conversion": {490: 8, 980: 8},
         "video_processor": None,
     }
     chosen = {name: value for name, value in known.items() if name in signature(cls.__init__).parameters}
@@ -229,7 +252,8 @@ def _processor(family: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
 
 def _tokens_an_image(config: Any) -> int:
     """Patches of one picture or tile, less what a pixel shuffle merges."""
-    merge = getattr(config, "scale_factor", 1) / getattr(config, "downsample_ratio", 1)
+    owner = config if hasattr(config, "scale_factor") else config.vision_config
+    merge = getattr(owner, "scale_factor", 1) / getattr(config, "downsample_ratio", 1)
     return int((IMAGE_PX // PATCH_PX / merge) ** 2)
 
 

@@ -116,8 +116,9 @@ def _any_tokenizer() -> PreTrainedTokenizerFast:
     """One that has every special token that some family's processor asks its tokenizer for."""
     named = {
         "<image>": "context_image_token",
-        "<boi>": "start_image_token boi_token vision_bos_token image_start_token image_boundary_token",
-        "<eoi>": "end_image_token eoi_token vision_eos_token image_end_token",
+        "<boi>": "start_image_token boi_token vision_bos_token image_start_token video_start_token "
+        "image_boundary_token",
+        "<eoi>": "end_image_token eoi_token vision_eos_token image_end_token video_end_token",
         "<video>": "video_token",
         "<newline>": "image_break_token",
     }

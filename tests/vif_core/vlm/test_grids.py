@@ -18,7 +18,7 @@ from vif_core.vlm.tiny import ALL_FAMILIES, tiny_model, tiny_samples
 VISION = Config(patch_size=14, spatial_merge_size=2)
 PLAIN = Config(image_processor=Config(do_center_crop=False))
 
-MAPPED = [family for family in ALL_FAMILIES if family != "idefics2"]  # its visual tokens are latent queries
+MAPPED = [family for family in ALL_FAMILIES if family not in ("aria", "idefics2")]  # theirs are latent queries
 
 
 def pixels(*shape):
