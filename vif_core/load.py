@@ -262,6 +262,10 @@ def _explained(model: str | Path, offline: bool) -> Iterator[None]:
             next_step="Check the id and the network, or give a folder that holds the model",
         ) from error
     except (ValueError, KeyError, ImportError) as error:
+        if isinstance(error, ImportError) and "torchvision" in str(error).lower():
+            raise UnsupportedModel(
+                f"the processor of model {model} needs torchvision", next_step="pip install 'vifscope[video]'"
+            ) from error
         raise UnsupportedModel(
             f"model {model} cannot be built ({_first_line(error)})",
             expected="an image-text-to-text model that transformers knows, with its processor",

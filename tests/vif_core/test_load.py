@@ -173,3 +173,13 @@ def test_a_hub_id_without_network_is_one_line(monkeypatch):
 def test_unknown_options_are_refused(complete, option, line):
     with pytest.raises(UsageError, match=line):
         load(complete, **option)
+
+
+def test_a_processor_that_needs_torchvision_names_what_to_install(monkeypatch):
+    def refuse(*_, **__):
+        raise ImportError("PixtralProcessor requires the Torchvision library but it was not found")
+
+    monkeypatch.setattr(loading.AutoProcessor, "from_pretrained", refuse)
+    line = r"the processor of model mini-llava needs torchvision. pip install 'vifscope\[video\]'"
+    with pytest.raises(UnsupportedModel, match=line):
+        load("mini-llava")
