@@ -65,9 +65,23 @@ def _glm(pairs: int = 4, share: float = 0.5) -> dict[str, Any]:
 OMNI = {"vision_start_token_id": 5, "vision_end_token_id": 6}
 """What the checkpoints' configurations hold and the class does not."""
 
+BY_LAYER = {
+    kind: _sections(8)["text_config"]["rope_parameters"]
+    for kind in ("full_attention", "sliding_attention", "indexed_attention")
+}
+INDEXER = {
+    "indexer_n_heads": 2,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 16,
+    "indexer_budget": 64,
+    "indexer_compress_ratio": 4,
+}
+
 FAMILIES: dict[str, dict[str, Any]] = {
     "aria": {"vision_config": {"patch_size": 70, "image_size": 980}, "projector_patch_to_query_dict": {196: 8}},
     "aya_vision": {},
+    "cohere2_vision": {},
+    "cohere_compass": {"text_config": {"rope_parameters": BY_LAYER}},
     "cosmos3_edge": {},
     "cosmos3_omni": {},
     "deepseek_vl": {},
@@ -89,6 +103,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "lighton_ocr": {"vision_config": {"head_dim": 8}},
     "llava_next_video": {},
     "llava_onevision": {},
+    "minimax_m3_vl": {},
     "mistral3": {"vision_config": {"head_dim": 8}},
     "mistral_large4": {
         "vision_config": {"head_dim": 8},
@@ -104,6 +119,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "qwen3_omni_moe_thinker": OMNI,
     "qwen3_vl": {},
     "qwen3_vl_moe": {},
+    "qwen4_exp": {"text_config": INDEXER},
     "shieldgemma2": {"mm_tokens_per_image": 16},
     "smolvlm": {},
     "video_llama_3": {},
@@ -112,10 +128,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
 """Each family with the entries of its configuration that the general rule cannot know."""
 
 PROCESSOR_OF = {
+    "cohere2_vision": "AyaVisionProcessor",
+    "cohere_compass": "Qwen3VLProcessor",
     "cosmos3_omni": "Qwen3VLProcessor",
     "glm_ocr": "Glm46VProcessor",
     "glmga": "Glm46VProcessor",
     "lighton_ocr": "PatchRows",
+    "minimax_m3_vl": "Qwen3VLProcessor",
     "mistral3": "PatchRows",
     "mistral_large4": "PatchRows",
     "qwen2_5_omni_thinker": "Qwen2_5_VLProcessor",
@@ -124,8 +143,11 @@ PROCESSOR_OF = {
 }
 """Processors of families for which transformers names none, or one that needs torchvision or asks fixed questions."""
 PICTURES_OF = {
+    "cohere2_vision": "GotOcr2ImageProcessorPil",
+    "cohere_compass": "Qwen2VLImageProcessorPil",
     "glm4v_moe": "Glm4vImageProcessorPil",
     "glm_ocr": "Glm46VImageProcessorPil",
+    "minimax_m3_vl": "Qwen2VLImageProcessorPil",
     "qwen2_5_omni_thinker": "Qwen2VLImageProcessorPil",
     "qwen3_omni_moe_thinker": "Qwen2VLImageProcessorPil",
     "qwen3_vl_moe": "Qwen2VLImageProcessorPil",
