@@ -44,7 +44,7 @@ def image_grids(
     offset = 0
     for number, size in enumerate(images):
         if "image_grid_thw" in outputs:
-            found = [_merged(config, outputs, first + number, size)]
+            found = [_merged(config, image_processor, outputs, first + number, size)]
         elif (split := splits[number]) is not None:
             found = _tiled(split, isqrt(n_visual // n_tiles), size)
         elif getattr(config, "image_grid_pinpoints", None) is not None:
@@ -74,14 +74,21 @@ def _whole(size: Size) -> Box:
     return (0.0, 0.0, float(size[1]), float(size[0]))
 
 
-def _merged(config: Any, outputs: Mapping[str, Any], number: int, size: Size) -> ImageGrid:
-    """Qwen-VL and its kin: the whole image in patches, merge x merge of them to a token."""
+def _merged(config: Any, image_processor: Any, outputs: Mapping[str, Any], number: int, size: Size) -> ImageGrid:
+    """Qwen-VL and its kin: the whole image in patches, merge x merge of them to a token; GLM-5 pads right and below."""
     grid_thw = outputs["image_grid_thw"][number].tolist()
     if "image_merge_sizes" in outputs:  # VideoLLaMA 3 merges images and videos differently
         merge = int(outputs["image_merge_sizes"][number])
     else:
         merge = getattr(config.vision_config, "spatial_merge_size", 0) or config.spatial_merge_size
-    return _grid("image", grid_thw[1] // merge, grid_thw[2] // merge, _whole(size))
+    rows, cols = grid_thw[1] // merge, grid_thw[2] // merge
+    if not hasattr(image_processor, "min_image_tokens"):
+        return _grid("image", rows, cols, _whole(size))
+    cell_px = image_processor.patch_size * merge
+    scale = min(rows * cell_px / size[0], cols * cell_px / size[1])
+    if size[0] * size[1] >= cell_px**2 * image_processor.min_image_tokens:
+        scale = min(1.0, scale)
+    return _grid("image", rows, cols, (0.0, 0.0, cols * cell_px / scale, rows * cell_px / scale))
 
 
 def _patches(config: Any, resized: Size, size: Size) -> ImageGrid:

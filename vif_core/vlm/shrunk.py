@@ -90,6 +90,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "glm46v": _glm(),
     "glm4v": _glm(),
     "glm4v_moe": _glm(),
+    "glm5_next": {"text_config": {"qk_rope_head_dim": 0}},
     "glm_ocr": _glm(),
     "glmga": _glm(),
     "granite_docling": {},
