@@ -286,7 +286,7 @@ def _pictures(family: str) -> Any:
     cls = getattr(transformers, name, None) or _found(name)
     square = {"height": IMAGE_PX, "width": IMAGE_PX}
     size: Any = getattr(cls, "size", None) or {}
-    if name.startswith(("Pixtral",)):
+    if name.startswith("Pixtral"):
         return cls(patch_size={"height": 16, "width": 16}, size={"longest_edge": 64})
     if hasattr(cls, "do_image_splitting") and hasattr(cls, "max_image_size"):
         return cls(size={"longest_edge": 64}, max_image_size={"longest_edge": IMAGE_PX})
@@ -296,10 +296,10 @@ def _pictures(family: str) -> Any:
         return cls(size=square, min_patches=1, max_patches=6)
     if "shortest_edge" in size and "longest_edge" in size:
         return cls(size={"shortest_edge": IMAGE_PX, "longest_edge": 2 * IMAGE_PX})
+    pinpoints = {"image_grid_pinpoints": PINPOINTS} if hasattr(cls, "image_grid_pinpoints") else {}
     if "shortest_edge" in size:
-        pinpoints = {"image_grid_pinpoints": PINPOINTS} if hasattr(cls, "image_grid_pinpoints") else {}
         return cls(size={"shortest_edge": IMAGE_PX}, crop_size=square, **pinpoints)
-    pictures = cls(size=square, **({"image_grid_pinpoints": PINPOINTS} if hasattr(cls, "image_grid_pinpoints") else {}))
+    pictures = cls(size=square, **pinpoints)
     pictures.image_seq_length = (IMAGE_PX // PATCH_PX) ** 2  # what PaliGemma's processor asks it for
     return pictures
 
