@@ -8,7 +8,15 @@ from vif_core.errors import UnsupportedModel
 
 
 def image_token_id(config) -> int:
-    """Id of the token whose positions image features fill. Raises UnsupportedModel where the model has none."""
+    """Id of the token whose positions image features fill. Raises UnsupportedModel where the model has none, and where
+    its decoder sees the image by cross-attention alone."""
+    text = config.get_text_config()
+    if getattr(text, "cross_attention_layers", None) or getattr(text, "is_encoder_decoder", False):
+        raise UnsupportedModel(
+            f"the decoder of model family {config.model_type!r} sees the image by cross-attention",
+            expected="image features among the decoder's own tokens",
+            next_step="Choose a model that puts image features at image tokens, such as LLaVA, Qwen-VL or Gemma 3",
+        )
     token_id = getattr(config, "image_token_id", None)
     if token_id is None:
         raise UnsupportedModel(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Florence2Config, LlamaConfig, LlamaForCausalLM, MllamaConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vif_core.errors import UnsupportedModel
@@ -60,6 +60,12 @@ def test_a_model_without_image_token_is_refused():
     )
     with pytest.raises(UnsupportedModel, match="model family 'llama' has no image token; expected image_token_id"):
         image_token_id(model.config)
+
+
+@pytest.mark.parametrize("config", [MllamaConfig(), Florence2Config()])
+def test_a_model_that_sees_the_image_by_cross_attention_is_refused(config):
+    with pytest.raises(UnsupportedModel, match=f"the decoder of model family '{config.model_type}' sees the image by"):
+        image_token_id(config)
 
 
 def test_an_eager_module_without_its_own_function_is_refused():
