@@ -149,7 +149,8 @@ class Phase:
            phases before keeps the rows of the model that it is held against.
     pairs_a_pass: layer pairs, drawn at random, whose maps are made in a pass; None for all (see VIFModel).
     decoder_from: of the decoder its blocks from this one on learn, embeddings and head excluded; None for all of it.
-    bf16: compute in bfloat16; what learns is kept in float32.      max_length: tokens a row, packed rows aside.
+    bf16: compute in bfloat16 (on a CPU that only emulates it in float32); what learns is kept in float32.
+    max_length: tokens a row, packed rows aside.
     """
 
     name: str

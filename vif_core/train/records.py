@@ -45,9 +45,9 @@ class Records(TrainerCallback):
         if not state.is_world_process_zero or "loss" not in (logs or {}):
             return  # the summary at the end of a phase is no log step
         figures = {name: value for name, value in logs.items() if isinstance(value, int | float) and isfinite(value)}
-        line = {"phase": self.phase, "step": state.global_step, "time": round(time.time(), 1), **figures}
+        line = {"phase": self.phase, "step": state.global_step, "time": round(time.time(), 1), "bf16": args.bf16}
         with (self.folder / LEARNING).open("a") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(json.dumps(line | figures) + "\n")
         if self.board is not None:
             for name, value in figures.items():
                 self.board.add_scalar(name, value, self.before + state.global_step)

@@ -28,9 +28,10 @@ def without_board(monkeypatch):
 def recorded(folder, phase="joint", steps=(1, 2), resumed=0, before=0):
     records = Records(folder, phase, before)
     records.on_train_begin(None, state(resumed), None)
+    args = SimpleNamespace(bf16=True)
     for step in steps:
-        records.on_log(None, state(step), None, logs={"loss": 1.5, "kl": 0.1, "nan": float("nan")})
-    records.on_log(None, state(steps[-1]), None, logs={"train_runtime": 3.0})
+        records.on_log(args, state(step), None, logs={"loss": 1.5, "kl": 0.1, "nan": float("nan")})
+    records.on_log(args, state(steps[-1]), None, logs={"train_runtime": 3.0})
     records.on_train_end(None, state(steps[-1]), None)
 
 

@@ -13,6 +13,7 @@ from transformers import LlavaForConditionalGeneration
 
 from vif_core.errors import UsageError
 from vif_core.load import load
+from vif_core.train import tuner
 from vif_core.train.learner import Learner
 from vif_core.train.mini_llava import build_processor, config, draw_weights
 from vif_core.train.packing import PackOptions
@@ -98,6 +99,7 @@ def test_finished_phases_are_kept_and_skipped(tiny_recipe, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("options", [{}, {"vif": None}], ids=["vif", "control"])
 def test_every_phase_computes_in_the_type_that_it_is_told(tiny_recipe, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(tuner, "multiplies_bf16", lambda: True)
     seen: list[bool] = []
     forward = Learner.forward
 
@@ -109,10 +111,19 @@ def test_every_phase_computes_in_the_type_that_it_is_told(tiny_recipe, tmp_path,
     phases = [{"bf16": told, "steps": 1, "rows": 2} for told in (True, True, False)]
     run_phases(tiny_recipe(phases, **options), tmp_path, tiny_model("llava"))
     assert seen == [True, True, False]
+    told = [json.loads(line)["bf16"] for line in (tmp_path / "learning.jsonl").read_text().splitlines()]
+    assert told == seen
 
 
-def test_weights_that_learn_in_float32_beside_frozen_ones_in_bfloat16(tiny_recipe, tmp_path):
+def test_a_processor_that_only_emulates_bfloat16_computes_in_float32(tiny_recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": False})
+    run_phases(tiny_recipe([{"bf16": True, "steps": 1, "rows": 2}]), tmp_path, tiny_model("llava"))
+    assert not json.loads((tmp_path / "learning.jsonl").read_text())["bf16"]
+
+
+def test_weights_that_learn_in_float32_beside_frozen_ones_in_bfloat16(tiny_recipe, tmp_path, monkeypatch):
     """As on a GPU, where a checkpoint keeps its type."""
+    monkeypatch.setattr(tuner, "multiplies_bf16", lambda: True)
     vlm = tiny_model("llava")
     vlm.model.to(torch.bfloat16)
     phases = [{"train": ["vif"]}, {"train": ["decoder"], "decoder_from": 1}]
