@@ -37,10 +37,15 @@ def attention_function(name: str) -> AttentionFunction:
 
 
 def _own_eager(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, Any]:
+    names = ["eager_attention_forward"]
+    if "Vision" in type(module).__name__:  # Llama 4 has two
+        names.insert(0, "vision_eager_attention_forward")
     for cls in type(module).__mro__:
-        function = getattr(sys.modules[cls.__module__], "eager_attention_forward", None)
-        if function is not None:
-            return function(module, *args, **kwargs)
+        found = [
+            getattr(sys.modules[cls.__module__], name) for name in names if hasattr(sys.modules[cls.__module__], name)
+        ]
+        if found:
+            return found[0](module, *args, **kwargs)
     raise UnsupportedModel(
         f"{type(module).__name__} has no eager attention function of its own",
         expected="eager_attention_forward in its model file",

@@ -12,8 +12,10 @@ from math import isqrt
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from transformers.image_processing_utils import select_best_resolution
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
+from transformers.models.ovis2.image_processing_pil_ovis2 import get_min_tile_covering_grid
 
 from vif_core.data.sample import Box
 from vif_core.errors import GridMismatch
@@ -40,22 +42,29 @@ def image_grids(
     image_processor = processor.image_processor
     splits = [_tile_split(processor, size) for size in images]
     n_tiles = sum(1 if split == (1, 1) else 1 + split[0] * split[1] for split in splits if split)
+    ends = int(getattr(processor, "cat_extra_token", False))  # HunYuan-VL: an image token before the grid, one after it
     grids: list[ImageGrid] = []
     offset = 0
     for number, size in enumerate(images):
+        offset += ends
         if "image_grid_thw" in outputs:
-            found = [_merged(config, image_processor, outputs, first + number, size)]
+            found = [_merged(config, image_processor, outputs, first + number, size, newline=ends)]
+        elif "image_position_ids" in outputs:
+            found = [_placed(outputs["image_position_ids"][first + number], image_processor.pooling_kernel_size, size)]
         elif (split := splits[number]) is not None:
-            found = _tiled(split, isqrt(n_visual // n_tiles), size)
+            found = _tiled(image_processor, split, isqrt(n_visual // n_tiles), size)
         elif getattr(config, "image_grid_pinpoints", None) is not None:
             found = _anyres(config, outputs["pixel_values"].shape[-2:], size)
         elif "image_sizes" in outputs:
             found = [_patches(config, outputs["image_sizes"][first + number].tolist(), size)]
         else:
-            found = [_square(config, image_processor, outputs["pixel_values"].shape, n_visual // len(images), size)]
+            pixels = outputs.get("pixel_values", outputs.get("pixel_values_images"))  # Video-LLaVA's name
+            assert pixels is not None
+            found = [_square(config, image_processor, pixels.shape, n_visual // len(images), size)]
         for grid in found:
             grids.append(replace(grid, image=number, offset=offset))
             offset += grid.n_tokens
+        offset += ends
     if offset != n_visual:
         shapes = " + ".join(f"{grid.rows}x{max(grid.cols, grid.stride)}" for grid in grids)
         raise GridMismatch(
@@ -74,21 +83,31 @@ def _whole(size: Size) -> Box:
     return (0.0, 0.0, float(size[1]), float(size[0]))
 
 
-def _merged(config: Any, image_processor: Any, outputs: Mapping[str, Any], number: int, size: Size) -> ImageGrid:
+def _merged(
+    config: Any, image_processor: Any, outputs: Mapping[str, Any], number: int, size: Size, newline: int
+) -> ImageGrid:
     """Qwen-VL and its kin: the whole image in patches, merge x merge of them to a token; GLM-5 pads right and below."""
     grid_thw = outputs["image_grid_thw"][number].tolist()
     if "image_merge_sizes" in outputs:  # VideoLLaMA 3 merges images and videos differently
         merge = int(outputs["image_merge_sizes"][number])
     else:
-        merge = getattr(config.vision_config, "spatial_merge_size", 0) or config.spatial_merge_size
+        owners = (config.vision_config, config)
+        merge = next((of.spatial_merge_size for of in owners if getattr(of, "spatial_merge_size", 0)), 0)
+        merge = merge or image_processor.merge_size
     rows, cols = grid_thw[1] // merge, grid_thw[2] // merge
     if not hasattr(image_processor, "min_image_tokens"):
-        return _grid("image", rows, cols, _whole(size))
+        return _grid("image", rows, cols, _whole(size), newline)
     cell_px = image_processor.patch_size * merge
     scale = min(rows * cell_px / size[0], cols * cell_px / size[1])
     if size[0] * size[1] >= cell_px**2 * image_processor.min_image_tokens:
         scale = min(1.0, scale)
     return _grid("image", rows, cols, (0.0, 0.0, cols * cell_px / scale, rows * cell_px / scale))
+
+
+def _placed(positions: Tensor, pool: int, size: Size) -> ImageGrid:
+    """Gemma 4: positions (column, row) of the picture's patches [P, 2], -1 for none, pool x pool of them to a token."""
+    cols, rows = (int(last) // pool for last in positions.amax(0) + 1)
+    return _grid("image", rows, cols, _whole(size))
 
 
 def _patches(config: Any, resized: Size, size: Size) -> ImageGrid:
@@ -123,34 +142,63 @@ def _anyres(config: Any, tile: Size, size: Size) -> list[ImageGrid]:
 def _tile_split(processor: Any, size: Size) -> Size | None:
     """Rows and columns of tiles that a processor cuts an image into, (1, 1) for none; None of one that never does.
 
-    Both kinds stretch the image to a whole number of tiles and put a thumbnail after them (Idefics 3, SmolVLM;
-    InternVL, Aya Vision), so that the tiles together cover the image.
+    All add a thumbnail. They stretch the image to a whole number of tiles (Idefics 3, SmolVLM; InternVL, Aya Vision;
+    Ovis 2) or pad it to one (Llama 4), so that the tiles together cover the image.
     """
     pictures = processor.image_processor
     if hasattr(pictures, "do_image_splitting"):
         _, rows, cols = pictures.get_number_of_image_patches(*size, {})
         return max(rows, 1), max(cols, 1)
+    if hasattr(pictures, "resize_to_max_canvas"):
+        return padded_canvas(pictures, size)[0]
     if not hasattr(pictures, "crop_to_patches"):
         return None
     by_processor = getattr(processor, "images_kwargs", {}).get("crop_to_patches", pictures.crop_to_patches)
     if not by_processor:
         return 1, 1
     tile = (pictures.size["height"], pictures.size["width"])
+    if getattr(pictures, "use_covering_area_grid", False):
+        cols, rows = get_min_tile_covering_grid(size, tile[0], pictures.max_patches)
+        return rows, cols
     cols, rows = get_optimal_tiled_canvas(size, tile, pictures.min_patches, pictures.max_patches)
     return rows, cols
 
 
-def _tiled(split: Size, side: int, size: Size) -> list[ImageGrid]:
-    """Tiles of side x side tokens, put together into one grid of the whole image, and the thumbnail after them."""
+def padded_canvas(image_processor: Any, size: Size) -> tuple[Size, Size]:
+    """Llama 4's canvas for an image of (height, width) pixels: its tiles (rows, cols), and the size (height, width) at
+    which the image lies in its upper left corner. Enlarged least, or else made smaller least, on the fewest tiles."""
+    side, most = image_processor.size["height"], image_processor.max_patches
+    splits = [(rows, cols) for rows in range(1, most + 1) for cols in range(1, most // rows + 1)]
+    scale = {split: min(split[0] * side / size[0], split[1] * side / size[1]) for split in splits}
+    larger = [each for each in scale.values() if each >= 1]
+    best = (max if image_processor.resize_to_max_canvas or not larger else min)(larger or scale.values())
+    rows, cols = min((split for split in splits if scale[split] == best), key=lambda split: split[0] * split[1])
+    room = (rows * side, cols * side)
+    if not image_processor.resize_to_max_canvas:  # never larger than it is, or than a tile
+        room = (min(max(size[0], side), room[0]), min(max(size[1], side), room[1]))
+    if room[1] / size[1] < room[0] / size[0]:
+        return (rows, cols), (min(int(size[0] * (room[1] / size[1])), room[0]) or 1, room[1])
+    return (rows, cols), (room[0], min(int(size[1] * (room[0] / size[0])), room[1]) or 1)
+
+
+def _tiled(image_processor: Any, split: Size, side: int, size: Size) -> list[ImageGrid]:
+    """Tiles of side x side tokens, put together into one grid of the whole image, and the thumbnail."""
+    covered = _whole(size)
+    if hasattr(image_processor, "resize_to_max_canvas"):  # the tiles hold padding on the right and below
+        _, shown = padded_canvas(image_processor, size)
+        tile_px = image_processor.size["height"]
+        covered = (0.0, 0.0, split[1] * tile_px * size[1] / shown[1], split[0] * tile_px * size[0] / shown[0])
     if split == (1, 1):
-        return [_grid("image", side, side, _whole(size))]
-    tiles = replace(_grid("tile", split[0] * side, split[1] * side, _whole(size)), stride=side)
-    return [tiles, _grid("thumbnail", side, side, _whole(size))]
+        return [_grid("image", side, side, covered)]
+    tiles = replace(_grid("tile", split[0] * side, split[1] * side, covered), stride=side)
+    thumbnail = _grid("thumbnail", side, side, _whole(size))
+    return [thumbnail, tiles] if hasattr(image_processor, "use_covering_area_grid") else [tiles, thumbnail]
 
 
 def _square(config: Any, image_processor: Any, pixels: Sequence[int], n_tokens: int, size: Size) -> ImageGrid:
     """LLaVA, Gemma 3 and most others: a fixed picture in patches, which may be pooled to a smaller square."""
-    rows, cols = (length // config.vision_config.patch_size for length in pixels[-2:])
+    patch = getattr(getattr(config, "vision_config", None), "patch_size", 1)  # none where a VQ-VAE reads (Chameleon)
+    rows, cols = (length // patch for length in pixels[-2:])
     if n_tokens < rows * cols and rows == cols and isqrt(n_tokens) ** 2 == n_tokens:
         rows = cols = isqrt(n_tokens)
     return _grid("image", rows, cols, _shown(image_processor, size))

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from transformers import ProcessorMixin
 
 
-def without_video(processor_class: Any) -> Any:
+def without_video(processor_class: Any, also: Sequence[str] = ()) -> Any:
     """A processor class like `processor_class` that has no video processor, the only part that needs torchvision.
 
-    Its parts may be passed by name alone, since their order differs between families.
+    also: parts that are left out too. Parts may be passed by name alone, since their order differs between families.
     """
     parts = processor_class.get_attributes()
+    left_out = {"video_processor", *also} & {*parts}
+    kept = [name for name in parts if name not in left_out]
 
     class PartsByName(ProcessorMixin):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             named = dict(zip(parts, args, strict=False)) | kwargs
-            named.pop("video_processor", None)
-            super().__init__(**named)
+            super().__init__(**{name: part for name, part in named.items() if name not in left_out})
 
     class WithoutVideo(processor_class, PartsByName):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(**dict.fromkeys(left_out), **dict(zip(kept, args, strict=False)), **kwargs)
+
         @classmethod
         def get_attributes(cls) -> list[Any]:
-            return [name for name in parts if name != "video_processor"]
+            return kept
 
     WithoutVideo.__name__ = processor_class.__name__
     return WithoutVideo

@@ -73,7 +73,7 @@ def write_script(processor: Any, conversation: Conversation) -> Script:
     Answers enter without white space around them, and no space follows them. Raises SampleError where words hold the
     image placeholder, and where the template refuses the conversation or changes what it wrote before.
     """
-    placeholder = getattr(processor, "image_token", None) or processor.tokenizer.image_token
+    placeholder = placeholder_of(processor)
     for exchange in conversation.exchanges:
         for kind, words in (
             *(("question", part or "") for part in exchange.question),
@@ -104,6 +104,16 @@ def write_script(processor: Any, conversation: Conversation) -> Script:
     last = len(conversation.exchanges) - 1
     told = _fill(processor, conversation, last, placeholder, open_ended=False)
     return Script(tuple(prompts), _after(told, before, conversation, last + 1) or "")
+
+
+def placeholder_of(processor: Any) -> str:
+    """What stands for an image in a prompt's text."""
+    return str(getattr(processor, "image_token", None) or processor.tokenizer.image_token)
+
+
+def places_images(processor: Any) -> bool:
+    """Whether the processor itself puts an image's tokens before the text, which then holds no placeholder (BLIP-2)."""
+    return hasattr(processor, "num_query_tokens")
 
 
 def _after(text: str, before: str, conversation: Conversation, number: int) -> str | None:
@@ -142,7 +152,8 @@ def _fill(processor: Any, conversation: Conversation, last: int, placeholder: st
     told = [f" {(exchange.answer or '').strip()}{end}" for exchange in exchanges]
     if open_ended:
         told[-1] = ""
-    turns = [f"USER: {question} ASSISTANT:{answer}" for question, answer in zip(questions, told, strict=True)]
+    asking, answering = ("Question", "Answer") if places_images(processor) else ("USER", "ASSISTANT")
+    turns = [f"{asking}: {question} {answering}:{answer}" for question, answer in zip(questions, told, strict=True)]
     return f"{conversation.system} {''.join(turns)}".lstrip()
 
 

@@ -6,17 +6,19 @@ Nothing is known of a family but its name and, where the general rule breaks its
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from typing import Any
 
 import torch
 import transformers
-from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerBase, ProcessorMixin
+from tokenizers import AddedToken
+from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerBase
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
+from vif_core.vlm import synthetic
 from vif_core.vlm.processor import without_video
 
 PATCH_PX, IMAGE_PX = 8, 32
@@ -45,6 +47,30 @@ NUMBERS = {
 }
 """What a configuration's entries become, wherever in it they stand."""
 
+TILE_WORDS = (
+    "<IMG_ATOM>",
+    "<IMG_START>",
+    "<IMG_GRID>",
+    "<IMG_COL>",
+    "<IMG_ROW>",
+    "<IMG_END>",
+    "<|patch|>",
+    "<|image|>",
+    "<|image_start|>",
+    "<|image_end|>",
+    "<|tile_x_separator|>",
+    "<|tile_y_separator|>",
+    "<|video|>",
+    "<|vid_frame_separator|>",
+    "<|vid_start|>",
+    "<|vid_end|>",
+)
+"""Tokens that processors write around tiles by name; the tokenizer numbers them from 264."""
+BOUNDED = (
+    "{% for m in messages %}{% for c in m.content %}{% if c.type == 'image' %}<boi><image><eoi>{% else %}{{ c.text }}"
+    "{% endif %}{% endfor %}\n{% endfor %}"
+)
+"""A chat template with tokens around an image's placeholder, since HunYuan-VL's processor refuses prompts without."""
 SPECIAL_IDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 PINPOINTS = [[32, 64], [64, 32], [64, 64], [32, 96]]
 TEXT_LAYERS, VISION_LAYERS = 4, 3
@@ -52,9 +78,11 @@ SECTIONS = {2: [1, 1, 0], 4: [1, 1, 2], 8: [2, 3, 3]}
 """Shares of time, row and column in a rotary embedding of so many pairs."""
 
 
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+
+
 def _sections(pairs: int) -> dict[str, Any]:
-    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": SECTIONS[pairs]}
-    return {"text_config": {"rope_parameters": rope}}
+    return {"text_config": {"rope_parameters": ROPE | {"mrope_section": SECTIONS[pairs]}}}
 
 
 def _glm(pairs: int = 4, share: float = 0.5) -> dict[str, Any]:
@@ -80,28 +108,67 @@ INDEXER = {
 FAMILIES: dict[str, dict[str, Any]] = {
     "aria": {"vision_config": {"patch_size": 70, "image_size": 980}, "projector_patch_to_query_dict": {196: 8}},
     "aya_vision": {},
+    "blip-2": {"image_token_index": 3, "num_query_tokens": 8, "text_config": {"word_embed_proj_dim": 32}},
+    "chameleon": {
+        "vocabulary_map": {"<image>": 3, **{f"IMGIMG{letter}Z": 10 + i for i, letter in enumerate("ABCDEFGH")}},
+        "vq_config": {"num_embeddings": 8, "channel_multiplier": [1, 1, 1, 1], "base_channels": 32},
+    },
     "cohere2_vision": {},
     "cohere_compass": {"text_config": {"rope_parameters": BY_LAYER}},
     "cosmos3_edge": {},
     "cosmos3_omni": {},
     "deepseek_vl": {},
+    "deepseek_vl_hybrid": {},
     "ernie4_5_vl_moe": _sections(4),
     "exaone4_5": {},
+    "gemma4": {
+        "audio_config": None,
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "head_dim": 8,
+            "patch_size": 8,
+            "pooling_kernel_size": 2,
+            "position_embedding_size": 64,
+        },
+    },
     "glm46v": _glm(),
     "glm4v": _glm(),
     "glm4v_moe": _glm(),
     "glm5_next": {"text_config": {"qk_rope_head_dim": 0}},
     "glm_ocr": _glm(),
     "glmga": _glm(),
+    "granite4_vision": {
+        "deepstack_layer_map": [[1, 0]],
+        "downsample_rate": "1/2",
+        "vision_config": {"hidden_size": 64},
+        "text_config": {"attention_multiplier": 0.35},
+    },
     "granite_docling": {},
+    "hunyuan_vl": {
+        "im_start_id": 5,
+        "im_end_id": 6,
+        "im_newline_id": 7,
+        "text_config": {"head_dim": 16, "rope_parameters": ROPE | {"mrope_section": [2, 2, 2, 2]}},
+        "vision_config": {"max_image_size": 96},
+    },
     "hyperclovax_vision_v2": {},
     "idefics2": {"perceiver_config": {"resampler_n_latents": 16, "resampler_depth": 1}},
     "idefics3": {},
-    "janus": {},
-    "pp_chart2table": {},
+    "instructblip": {"image_token_index": 3, "num_query_tokens": 8, "text_config": {"word_embed_proj_dim": 32}},
     "internvl": {},
+    "janus": {},
     "lfm3_vl": {},
     "lighton_ocr": {"vision_config": {"head_dim": 8}},
+    "llama4": {
+        "image_token_index": 270,
+        "text_config": {"no_rope_layers": [1, 0, 1, 0], "moe_layers": [1, 3], "intermediate_size_mlp": 64},
+        "vision_config": {"intermediate_size": 128},
+    },
     "llava_next_video": {},
     "llava_onevision": {},
     "minimax_m3_vl": {},
@@ -110,8 +177,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "vision_config": {"head_dim": 8},
         "text_config": {"kv_source_layers": [0, 1, 2, 3], "num_global_layers": 1},
     },
+    "muse_glimmer": {"image_token_id": 270, "out_hidden_size": 128, "text_config": {"qk_scale_factor": 1.0}},
+    "muse_spark": {
+        "image_token_id": 270,
+        "out_hidden_size": 128,
+        "text_config": {"qk_scale_factor": 1.0},
+        "audio_config": {"num_hidden_layers": 4},
+    },
+    "ovis2": {
+        "image_token_id": 264,
+        "visual_indicator_token_ids": [265, 266, 267, 268, 269],
+        "vision_config": {"vocab_size": 64},
+    },
     "paddleocr_vl": _sections(8),
     "paligemma": {},
+    "pp_chart2table": {},
     "qianfan_ocr": {},
     "qwen2_5_omni_thinker": _sections(4) | OMNI,
     "qwen2_vl": _sections(4),
@@ -124,6 +204,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "shieldgemma2": {"mm_tokens_per_image": 16},
     "smolvlm": {},
     "video_llama_3": {},
+    "video_llava": {"image_token_index": 3},
     "vipllava": {"vision_feature_layers": [-1, -2, -2, -1, 2]},
 }
 """Each family with the entries of its configuration that the general rule cannot know."""
@@ -135,6 +216,7 @@ PROCESSOR_OF = {
     "glm_ocr": "Glm46VProcessor",
     "glmga": "Glm46VProcessor",
     "lighton_ocr": "PatchRows",
+    "muse_spark": "MuseGlimmerProcessor",
     "minimax_m3_vl": "Qwen3VLProcessor",
     "mistral3": "PatchRows",
     "mistral_large4": "PatchRows",
@@ -148,29 +230,14 @@ PICTURES_OF = {
     "cohere_compass": "Qwen2VLImageProcessorPil",
     "glm4v_moe": "Glm4vImageProcessorPil",
     "glm_ocr": "Glm46VImageProcessorPil",
+    "llama4": "CanvasPictures",
+    "muse_glimmer": "RasterPictures",
+    "muse_spark": "RasterPictures",
     "minimax_m3_vl": "Qwen2VLImageProcessorPil",
     "qwen2_5_omni_thinker": "Qwen2VLImageProcessorPil",
     "qwen3_omni_moe_thinker": "Qwen2VLImageProcessorPil",
     "qwen3_vl_moe": "Qwen2VLImageProcessorPil",
 }
-
-
-class PatchRows(ProcessorMixin):
-    """Pixtral's rule, without torchvision: rows of patches, each ended by a break token, the last by an end token."""
-
-    image_token, image_token_id = "<image>", 3
-
-    def __init__(self, image_processor: Any, tokenizer: Any, chat_template: Any = None) -> None:
-        super().__init__(image_processor, tokenizer, chat_template=chat_template)
-        self.side_px = image_processor.patch_size["height"]
-
-    def replace_image_token(self, image_inputs: Any, image_idx: int, **_: Any) -> str:
-        rows, cols = (int(side) // self.side_px for side in image_inputs["image_sizes"][image_idx])
-        return "<newline>".join([self.image_token * cols] * rows) + "<eoi>"
-
-    @property
-    def model_input_names(self) -> list[str]:
-        return [*self.tokenizer.model_input_names, "pixel_values", "image_sizes"]
 
 
 def shrunk_model(family: str, attn: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Any, Any]:
@@ -215,6 +282,8 @@ def _entries(config: Any, text: bool) -> Iterator[tuple[str, Any]]:
         elif name in ("layer_types", "mlp_layer_types") and value:
             kinds = list(dict.fromkeys(value))
             value = [kinds[i % len(kinds)] for i in range(n_layers)]
+        elif name == "per_layer_config":
+            value = _by_kind(value, given.get("layer_types") or [], n_layers)
         elif name in ("deepstack_visual_indexes", "fullatt_block_indexes"):
             value = [1]
         elif name == "image_grid_pinpoints" and value:
@@ -229,6 +298,14 @@ def _entries(config: Any, text: bool) -> Iterator[tuple[str, Any]]:
         elif isinstance(value, int) and not isinstance(value, bool):
             value = _token(name) if name.endswith(("token_id", "token_index")) else NUMBERS.get(name, value)
         yield name, value
+
+
+def _by_kind(entries: Mapping[str, Any], kinds: Sequence[str], n_layers: int) -> dict[int, Any]:
+    """What single layers have of their own, for the layers kept, whose kinds take turns."""
+    first = {kind: f"{kinds.index(kind):02d}" for kind in dict.fromkeys(kinds)}
+    turns = list(first) or [""]
+    kept = {i: entries.get(first.get(turns[i % len(turns)], "")) for i in range(n_layers)}
+    return {i: {name: NUMBERS.get(name, value) for name, value in own.items()} for i, own in kept.items() if own}
 
 
 def _token(name: str) -> int:
@@ -250,10 +327,12 @@ def _merged(entries: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 def _processor(family: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     pictures = _pictures(family)
     name = PROCESSOR_OF.get(family) or PROCESSOR_MAPPING_NAMES[family]
-    cls = PatchRows if name == "PatchRows" else getattr(transformers, name)
-    if "video_processor" in cls.get_attributes():
-        cls = without_video(cls)
-    clip = "siglip" not in config.vision_config.model_type
+    cls = getattr(synthetic, name, None) or getattr(transformers, name)
+    taken = signature(cls.__init__).parameters
+    if {"video_processor", "feature_extractor"} & set(cls.get_attributes()):
+        cls = without_video(cls, also=["feature_extractor"])
+    vision = getattr(config, "vision_config", None)
+    clip = vision is not None and "siglip" not in vision.model_type
     known = {
         "image_token": "<image>",
         "img_patch_token": "<image>",
@@ -267,15 +346,21 @@ def _processor(family: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
         "vision_feature_select_strategy": "default" if clip else "full",
         "num_additional_image_tokens": int(clip),
         "size_conversion": {490: 8, 980: 8},
-        "video_processor": None,
+        "chat_template": BOUNDED if "cat_extra_token" in taken else None,
+        "downsample_rate": getattr(config, "downsample_rate", None),
+        "num_query_tokens": getattr(config, "num_query_tokens", None),
+        "qformer_tokenizer": tokenizer,
     }
-    chosen = {name: value for name, value in known.items() if name in signature(cls.__init__).parameters}
-    return cls(image_processor=pictures, tokenizer=tokenizer, **chosen)
+    chosen = {name: value for name, value in known.items() if name in taken}
+    processor = cls(image_processor=pictures, tokenizer=tokenizer, **chosen)
+    if "num_query_tokens" in taken:  # as these make it themselves where their tokenizer names none
+        processor.image_token = AddedToken("<image>", normalized=False, special=True)
+    return processor
 
 
 def _tokens_an_image(config: Any) -> int:
     """Patches of one picture or tile, less what a pixel shuffle merges."""
-    owner = config if hasattr(config, "scale_factor") else config.vision_config
+    owner = config if hasattr(config, "scale_factor") else getattr(config, "vision_config", config)
     merge = getattr(owner, "scale_factor", 1) / getattr(config, "downsample_ratio", 1)
     return int((IMAGE_PX // PATCH_PX / merge) ** 2)
 
@@ -283,9 +368,9 @@ def _tokens_an_image(config: Any) -> int:
 def _pictures(family: str) -> Any:
     """The family's image processor on PIL, for pictures of a few patches."""
     name = PICTURES_OF.get(family) or IMAGE_PROCESSOR_MAPPING_NAMES[family]["pil"]
-    cls = getattr(transformers, name, None) or _found(name)
+    cls = getattr(synthetic, name, None) or getattr(transformers, name, None) or _found(name)
     square = {"height": IMAGE_PX, "width": IMAGE_PX}
-    size: Any = getattr(cls, "size", None) or {}
+    size: Any = cls().size or {}
     if name.startswith("Pixtral"):
         return cls(patch_size={"height": 16, "width": 16}, size={"longest_edge": 64})
     if hasattr(cls, "do_image_splitting") and hasattr(cls, "max_image_size"):
@@ -293,7 +378,13 @@ def _pictures(family: str) -> Any:
     if hasattr(cls, "merge_size"):
         return cls(patch_size=PATCH_PX, size={"shortest_edge": IMAGE_PX**2, "longest_edge": (3 * IMAGE_PX) ** 2})
     if hasattr(cls, "crop_to_patches"):
-        return cls(size=square, min_patches=1, max_patches=6)
+        return cls(size=square, min_patches=1, max_patches=6, crop_to_patches=True)
+    if hasattr(cls, "resize_to_max_canvas"):
+        return cls(size=square, max_patches=6)
+    if hasattr(cls, "max_soft_tokens"):
+        return cls(patch_size=PATCH_PX, max_soft_tokens=70, pooling_kernel_size=2)
+    if hasattr(cls, "high_res_size"):
+        return cls(size=square, high_res_size=square)
     if "shortest_edge" in size and "longest_edge" in size:
         return cls(size={"shortest_edge": IMAGE_PX, "longest_edge": 2 * IMAGE_PX})
     pinpoints = {"image_grid_pinpoints": PINPOINTS} if hasattr(cls, "image_grid_pinpoints") else {}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPVisionConfig,
     Gemma3Config,
@@ -40,7 +40,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from vif_core.data.sample import Sample
 from vif_core.vlm.model import VLM
 from vif_core.vlm.processor import without_video
-from vif_core.vlm.shrunk import FAMILIES, shrunk_model
+from vif_core.vlm.shrunk import FAMILIES, TILE_WORDS, shrunk_model
 
 SPECIAL = ("<pad>", "<s>", "</s>", "<image>", "<video>", "<boi>", "<eoi>")
 PAD, BOS, EOS, IMAGE, VIDEO, BOI, EOI = range(len(SPECIAL))
@@ -117,12 +117,15 @@ def _any_tokenizer() -> PreTrainedTokenizerFast:
     named = {
         "<image>": "context_image_token",
         "<boi>": "start_image_token boi_token vision_bos_token image_start_token video_start_token "
-        "image_boundary_token",
-        "<eoi>": "end_image_token eoi_token vision_eos_token image_end_token video_end_token",
-        "<video>": "video_token",
+        "image_boundary_token boa_token slice_start_token image_id_start_token",
+        "<eoi>": "end_image_token eoi_token vision_eos_token image_end_token video_end_token eoa_token slice_end_token "
+        "image_id_end_token",
+        "<video>": "video_token audio_token",
         "<newline>": "image_break_token",
     }
-    return _tokenizer(**{name: token for token, names in named.items() for name in names.split()})
+    tokenizer = _tokenizer(**{name: token for token, names in named.items() for name in names.split()})
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in TILE_WORDS])
+    return tokenizer
 
 
 def _llava(attn: str, text: Any = None) -> tuple[Any, Any]:

@@ -17,7 +17,8 @@ def image_token_id(config) -> int:
             expected="image features among the decoder's own tokens",
             next_step="Choose a model that puts image features at image tokens, such as LLaVA, Qwen-VL or Gemma 3",
         )
-    token_id = getattr(config, "image_token_id", None)
+    words = getattr(config, "vocabulary_map", None) or {}  # Chameleon
+    token_id = words.get("<image>", getattr(config, "image_token_id", None))
     if token_id is None:
         raise UnsupportedModel(
             f"model family {config.model_type!r} has no image token",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -50,7 +51,9 @@ def capture(
 def attention_ops(vlm: VLM) -> list[Any]:
     """nnsight's handles of the attention op in every layer. Raises UnsupportedModel where a layer has none."""
     if vlm.traced is None:
-        vlm.traced = NNsight(vlm.model)
+        with warnings.catch_warnings():  # that a Q-Former has submodules named "output" does not matter here
+            warnings.filterwarnings("ignore", "Module .* has a submodule named")
+            vlm.traced = NNsight(vlm.model)
     ops = []
     for layer in vlm.layers:
         op = getattr(vlm.traced.get(layer.path).source, ATTENTION_OP, None)
