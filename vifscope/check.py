@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from vif_core.data.sample import Sample
+from vif_core.errors import UnsupportedModel
 from vif_core.flow.interventions import Knockout
 from vif_core.flow.op import intervene
 from vif_core.load import load
@@ -86,6 +87,18 @@ def check_model(model: str | Path | VLM, device: str = "auto", dtype: str = "aut
     return Checked(vlm.name, vlm.family, tuple(proofs))
 
 
+def check_rows(vlm: VLM) -> None:
+    """The cheap part, before a run: one pass in which rows sum to 1. Raises UnsupportedModel where they do not."""
+    batch = vlm.probe()
+    passed, seen = _sums(vlm, batch, [layout.rows("text") for layout in batch.layouts], [])
+    if not passed:
+        raise UnsupportedModel(
+            f"rows of {vlm.name} do not sum to 1 ({seen})",
+            expected="attention weights: a softmax over the keys",
+            next_step=f"See what else fails with vifscope check {vlm.name}",
+        )
+
+
 def _sample(number: int, picture: Image.Image) -> Sample:
     return Sample(f"check-{number}", (picture,), "what is this" + ", and this" * number + "?")
 
@@ -118,7 +131,8 @@ def _eager(vlm: VLM, batch: Batch, rows: list[np.ndarray], flows: list[torch.Ten
         if vlm.vif is not None:
             flows = capture(vlm, batch, rows, lambda _, flow: flow.cpu())
         with _eagerly(vlm), torch.inference_mode():
-            attentions = vlm.model(**batch.inputs, output_attentions=True, use_cache=False).attentions
+            outputs = vlm.model(**batch.inputs, output_attentions=True, use_cache=False)
+    attentions = getattr(outputs, "language_model_outputs", outputs).attentions  # BLIP-2 keeps its decoder's apart
     wanted = padded_rows(batch, rows)[:, None, :, None]
     weights = [found.float().cpu() for found in attentions or () if found is not None]
     if len(weights) != len(flows):
@@ -153,13 +167,18 @@ def _aligned(vlm: VLM) -> tuple[bool | None, str]:
     hits = tried = 0
     for size in PICTURES:
         picture = np.asarray(_noise(size))
-        before, grids = _features(vlm, picture)
+        found = _features(vlm, picture)
+        if found is None:
+            return None, "the decoder gets words of a vocabulary, not features"
+        before, grids = found
         for grid in grids:
             for row, col in _cells_on(grid, size):
                 x0, y0, x1, y1 = np.clip(grid.boxes_px[row, col].round().astype(int), 0, None)
                 changed = picture.copy()
                 changed[y0:y1, x0:x1] = 255 - changed[y0:y1, x0:x1]
-                change = grid.to_grid((_features(vlm, changed)[0] - before).norm(dim=-1))
+                after = _features(vlm, changed)
+                assert after is not None
+                change = grid.to_grid((after[0] - before).norm(dim=-1))
                 hits += divmod(int(change.argmax()), grid.cols) == (row, col)
                 tried += 1
     if not tried:
@@ -174,10 +193,10 @@ def _cells_on(grid: ImageGrid, size: tuple[int, int]) -> list[list[int]]:
     return inside[np.linspace(0, len(inside) - 1, min(CELLS, len(inside))).round().astype(int)].tolist()
 
 
-def _features(vlm: VLM, picture: np.ndarray) -> tuple[torch.Tensor, tuple[ImageGrid, ...]]:
-    """What the decoder gets at the visual tokens [V, hidden], and their grids."""
+def _features(vlm: VLM, picture: np.ndarray) -> tuple[torch.Tensor, tuple[ImageGrid, ...]] | None:
+    """What the decoder gets at the visual tokens [V, hidden], and their grids; None where it gets token ids."""
     batch = vlm.encode([_sample(0, Image.fromarray(picture))])
-    taken: dict[str, torch.Tensor] = {}
+    taken: dict[str, torch.Tensor | None] = {}
 
     def take(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
         taken["embeddings"] = kwargs["inputs_embeds"]
@@ -188,4 +207,7 @@ def _features(vlm: VLM, picture: np.ndarray) -> tuple[torch.Tensor, tuple[ImageG
             vlm.model(**batch.inputs, use_cache=False)
     finally:
         handle.remove()
-    return taken["embeddings"][0, batch.layouts[0].visual].float(), batch.layouts[0].grids
+    embeddings = taken["embeddings"]
+    if embeddings is None:
+        return None
+    return embeddings[0, batch.layouts[0].visual].float(), batch.layouts[0].grids

@@ -12,6 +12,7 @@ from vif_core.data.sample import Sample, Source, sample_order
 from vif_core.errors import SampleError, UsageError, VifError
 from vif_core.load import load
 from vif_core.vlm.model import VLM
+from vifscope.check import check_rows
 from vifscope.measure import Reading, failed, measure
 from vifscope.runs import RunWriter, SampleRecord, default_run_name
 from vifscope.versions import versions
@@ -42,7 +43,8 @@ def analyze(
     n, batch size and device change numbers by no more than rounding; everything else enters the run's configuration.
     A sample that fails is recorded with its error and the next one follows; an interruption loses at most the shard
     being measured.
-    Raises UsageError for n above the data or a run of another configuration; VifError if no sample can be measured.
+    Raises UsageError for n above the data or a run of another configuration; UnsupportedModel where the model's rows do
+    not sum to 1; VifError if no sample can be measured.
     """
     source = open_source(data) if isinstance(data, str | Path) else data
     if not 1 <= n <= len(source):
@@ -53,6 +55,7 @@ def analyze(
         )
     progress("loading", 0, 1)
     vlm = load(model, device=device, dtype=dtype) if isinstance(model, str | Path) else model
+    check_rows(vlm)
     progress("loading", 1, 1)
     batch_size = batch_size or default_batch_size(vlm)
     config = identity(vlm, source, seed) | asdict(reading)

@@ -7,12 +7,24 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vif_core.errors import UnsupportedModel
 from vif_core.vlm import batch as encoding
 from vif_core.vlm.tiny import tiny_model
 from vifscope import check as checking
 from vifscope.check import check_model
 
-KINDS = ["llava", "llava_next", "qwen2_5_vl", "gemma3", "idefics3", "internvl", "mistral3", "qwen3_5"]
+KINDS = [
+    "llava",
+    "llava_next",
+    "qwen2_5_vl",
+    "gemma3",
+    "idefics3",
+    "internvl",
+    "mistral3",
+    "qwen3_5",
+    "llama4",
+    "ovis2",
+]
 
 
 def verdicts(checked):
@@ -32,13 +44,30 @@ def test_sinks_are_said():
     assert "the rest goes to attention sinks" in checked.proofs[2].seen
 
 
-def test_latent_queries_have_no_map_and_the_reason_is_said():
-    checked = check_model(tiny_model("idefics2"))
+@pytest.mark.parametrize("family", ["idefics2", "blip-2"])
+def test_latent_queries_have_no_map_and_the_reason_is_said(family):
+    checked = check_model(tiny_model(family))
     found = verdicts(checked)
     assert checked.passed
     assert found["grids match the visual tokens"] is None
     assert found["a changed patch arrives at its cell of the map"] is None
     assert "latent queries without a place" in checked.proofs[1].seen
+
+
+def test_where_the_decoder_gets_words_no_change_is_followed():
+    checked = check_model(tiny_model("chameleon"))
+    assert checked.passed
+    assert checked.proofs[-1].passed is None
+    assert checked.proofs[-1].seen == "the decoder gets words of a vocabulary, not features"
+
+
+def test_a_run_begins_only_where_rows_sum_to_1(monkeypatch):
+    vlm = tiny_model("llava")
+    checking.check_rows(vlm)
+    real = checking.capture
+    monkeypatch.setattr(checking, "capture", lambda *args: [0.9 * flow for flow in real(*args)])
+    with pytest.raises(UnsupportedModel, match=r"rows of tiny-llava do not sum to 1 \(off by at most 1.0e-01\)"):
+        checking.check_rows(vlm)
 
 
 def test_wrong_rows_fail(monkeypatch):

@@ -28,7 +28,7 @@ from vif_core.vif.losses import Latent, entropy, kl_divergence, volume
 from vif_core.vif.turns import NONE, Turns, grid_places, turns_of, turns_of_layouts
 from vif_core.vlm.batch import Batch
 from vif_core.vlm.discover import blocks_of
-from vif_core.vlm.grids import image_grids
+from vif_core.vlm.grids import cuts_tiles, image_grids
 from vif_core.vlm.model import VLM
 
 Draw = Literal["prior-mean", "prior-draw", "posterior-mean", "posterior-draw"]
@@ -348,7 +348,8 @@ class VIFModel(nn.Module):
     def _turns_of(self, inputs: dict[str, Any]) -> Turns:
         """Turns of plain processor outputs: all text is question, and sequences with images hold as many each.
 
-        Raises UsageError where the images are not among the inputs, GridMismatch where they do not fit their tokens.
+        Raises UsageError where the images are not among the inputs or may be cut into tiles, GridMismatch where they do
+        not fit their tokens.
         """
         vlm, ids = self.vlm, inputs["input_ids"].cpu()
         mask = inputs.get("attention_mask")
@@ -365,6 +366,12 @@ class VIFModel(nn.Module):
                 f"{len(listed)} images for the visual tokens of {int(visual.any(1).sum())} prompts",
                 expected="as many images in each prompt that has any, and their pixel_values",
                 next_step="Call the VIFModel's generate, and pass the turns that VLM.encode tells",
+            )
+        if visual.any() and cuts_tiles(vlm.processor):
+            raise UsageError(
+                f"inputs of {vlm.name} without turns, whose pictures may be cut into tiles",
+                expected="all that VLM.encode returns: turns tell where each tile lies",
+                next_step="Call vlm.encode(samples) in place of the processor, and pass all of its inputs",
             )
         places, first = [], 0
         for row in visual.numpy():
@@ -414,6 +421,12 @@ class VIFModel(nn.Module):
         def hook(_block: nn.Module, _args: Any, output: Any) -> None:
             current = self.current
             hidden = output[0] if isinstance(output, tuple) else output
+            if hidden.dim() != 3 or hidden.shape[-1] != _width(self.vlm):
+                raise UnsupportedModel(
+                    f"decoder blocks of {self.vlm.name} hand on {tuple(hidden.shape[2:])} features a position",
+                    expected=f"one stream of {_width(self.vlm)}",
+                    next_step="Choose another model: VIF reads one vector of each position",
+                )
             if current is None or (mid, deep) not in current.pairs or hidden.shape[1] < current.turns.of.shape[1]:
                 return  # a step of generation: the prefill's maps hold (without a cache, steps are longer than it)
             if self.config.variant == "mid-feature":
@@ -505,6 +518,7 @@ class VIFModel(nn.Module):
         """Hooks base and blocks, and proves by one pass that something reaches every injection layer."""
         pairs = self.config.pairs
         assert pairs is not None
+        probe = self.told(self.vlm.probe())
         attaching.callback(self.base.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
         for mid, deep in pairs:
             attaching.callback(blocks[mid].register_forward_hook(self._extracting(mid, deep)).remove)
@@ -513,7 +527,7 @@ class VIFModel(nn.Module):
                 attaching.callback(mixing.remove)
         if self.config.variant == "mid-feature":
             with torch.inference_mode():
-                self.base(**self.vlm.probe().inputs, use_cache=False)
+                self.base(**probe.inputs, use_cache=False)
             reached = {deep for mid, deep in pairs if self.current and mid in self.current.hidden}
         else:
             interventions: dict[int, list[Any]] = {deep: [Injection(self, deep)] for _, deep in pairs}
@@ -521,7 +535,7 @@ class VIFModel(nn.Module):
             for mid, _ in pairs:
                 if mid in attending:
                     interventions.setdefault(mid, []).append(Guide(self, mid))
-            attaching.enter_context(intervene(self.vlm, interventions))
+            attaching.enter_context(intervene(self.vlm, interventions, probe))
             readings = self.current.readings if self.current else {}
             reached = {deep for deep, reading in readings.items() if reading.maps.any()}
         missed = sorted({deep for _, deep in pairs} - reached)

@@ -80,7 +80,13 @@ def _process(
         return_tensors="pt",
         **typed,
     )
-    return dict(outputs)
+    given = dict(outputs)
+    if not typed:  # of a processor that serves several families
+        given.pop("mm_token_type_ids", None)
+    if "pixel_values_images" in given:  # Video-LLaVA's older name
+        given["pixel_values"] = given.pop("pixel_values_images")
+    given.pop("labels", None)  # PaliGemma's, of a question without an answer
+    return given
 
 
 def _segments(prompt: Prompt, tokenizer: Any, ids: np.ndarray, visual: np.ndarray, n_response: int) -> np.ndarray:

@@ -58,9 +58,7 @@ def image_grids(
         elif "image_sizes" in outputs:
             found = [_patches(config, outputs["image_sizes"][first + number].tolist(), size)]
         else:
-            pixels = outputs.get("pixel_values", outputs.get("pixel_values_images"))  # Video-LLaVA's name
-            assert pixels is not None
-            found = [_square(config, image_processor, pixels.shape, n_visual // len(images), size)]
+            found = [_square(config, image_processor, outputs["pixel_values"].shape, n_visual // len(images), size)]
         for grid in found:
             grids.append(replace(grid, image=number, offset=offset))
             offset += grid.n_tokens
@@ -139,6 +137,19 @@ def _anyres(config: Any, tile: Size, size: Size) -> list[ImageGrid]:
     return [_grid("thumbnail", side_rows, side_cols, _whole(size)), tiles]
 
 
+def cuts_tiles(processor: Any) -> bool:
+    """Whether a processor may cut an image into tiles, of which its outputs do not tell how they lie on the image."""
+    pictures = processor.image_processor
+    return (
+        getattr(pictures, "do_image_splitting", False) or hasattr(pictures, "resize_to_max_canvas") or _crops(processor)
+    )
+
+
+def _crops(processor: Any) -> bool:
+    own = getattr(processor.image_processor, "crop_to_patches", False)
+    return getattr(processor, "images_kwargs", {}).get("crop_to_patches", own)
+
+
 def _tile_split(processor: Any, size: Size) -> Size | None:
     """Rows and columns of tiles that a processor cuts an image into, (1, 1) for none; None of one that never does.
 
@@ -153,8 +164,7 @@ def _tile_split(processor: Any, size: Size) -> Size | None:
         return padded_canvas(pictures, size)[0]
     if not hasattr(pictures, "crop_to_patches"):
         return None
-    by_processor = getattr(processor, "images_kwargs", {}).get("crop_to_patches", pictures.crop_to_patches)
-    if not by_processor:
+    if not _crops(processor):
         return 1, 1
     tile = (pictures.size["height"], pictures.size["width"])
     if getattr(pictures, "use_covering_area_grid", False):

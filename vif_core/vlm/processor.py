@@ -23,8 +23,10 @@ def without_video(processor_class: Any, also: Sequence[str] = ()) -> Any:
             super().__init__(**{name: part for name, part in named.items() if name not in left_out})
 
     class WithoutVideo(processor_class, PartsByName):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(**dict.fromkeys(left_out), **dict(zip(kept, args, strict=False)), **kwargs)
+        @classmethod
+        def from_args_and_dict(cls, args: Any, processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+            loaded = dict(zip(kept, args, strict=True))
+            return super().from_args_and_dict([loaded.get(name) for name in parts], processor_dict, **kwargs)
 
         @classmethod
         def get_attributes(cls) -> list[Any]:

@@ -34,13 +34,14 @@ NUMBERS = {
         "encoder_ffn_dim alignment_intermediate_size projection_intermediate_size num_position_embeddings",
         24: "sliding_window",
         16: "head_dim image_seq_length num_image_tokens q_lora_rank kv_lora_rank",
-        8: "qk_rope_head_dim patch_size linear_key_head_dim linear_value_head_dim pos_emb_height pos_emb_width",
-        4: "num_attention_heads num_heads attention_heads linear_num_value_heads n_routed_experts num_experts "
-        "encoder_attention_heads num_local_experts moe_num_experts",
+        8: "hidden_size_per_layer_input qk_rope_head_dim patch_size linear_key_head_dim linear_value_head_dim "
+        "pos_emb_height pos_emb_width linear_head_dim",
+        4: "num_attention_heads num_heads attention_heads linear_num_value_heads linear_num_heads n_routed_experts "
+        "num_experts encoder_attention_heads num_local_experts moe_num_experts",
         2: "num_key_value_heads num_experts_per_tok moe_topk moe_k linear_num_key_heads depth num_layers layers "
         "encoder_layers",
         1: "n_group topk_group n_shared_experts",
-        VOCABULARY: "vocab_size",
+        VOCABULARY: "vocab_size vocab_size_per_layer_input",
         2048: "max_position_embeddings",
     }.items()
     for name in names.split()
@@ -350,6 +351,8 @@ def _processor(family: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
         "downsample_rate": getattr(config, "downsample_rate", None),
         "num_query_tokens": getattr(config, "num_query_tokens", None),
         "qformer_tokenizer": tokenizer,
+        "video_processor": None,
+        "feature_extractor": None,
     }
     chosen = {name: value for name, value in known.items() if name in taken}
     processor = cls(image_processor=pictures, tokenizer=tokenizer, **chosen)

@@ -77,6 +77,28 @@ def check(
 
 
 @app.command(epilog=EXIT_CODES)
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the families as one JSON object on stdout.")] = False,
+) -> None:
+    """List the families of vision-language models, and what was proved of each on a small random model of it.
+
+    Of a model itself, whatever its family, the same is proved by: vifscope check MODEL
+    """
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from vifscope.cli.models import families_view
+    from vifscope.cli.output import print_json
+    from vifscope.families import families
+
+    if as_json:
+        print_json({"families": [asdict(family) for family in families()]})
+    else:
+        Console().print(families_view(families()))
+
+
+@app.command(epilog=EXIT_CODES)
 def analyze(
     model: Annotated[str, typer.Option(help="mini-llava, a local folder, or a hub id.")] = "mini-llava",
     data: Annotated[

@@ -1,16 +1,24 @@
-"""VIF attaches to, trains and generates with models of the families that people train."""
+"""VIF attaches to, trains and generates with every family whose visual tokens lie on a map; others are refused."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-FAMILIES = ("llava", "llava_next", "qwen2_5_vl", "qwen3_vl", "internvl", "gemma3", "smolvlm", "mistral3")
+from vif_core.errors import UnsupportedModel, UsageError
+from vif_core.vif.config import VIFConfig
+from vif_core.vif.model import add_vif
+from vif_core.vlm.tiny import ALL_FAMILIES, tiny_model, tiny_samples
+
+LATENT = ("aria", "blip-2", "granite4_vision", "idefics2", "instructblip")
+STREAMS = ("glm5_next", "qwen4_exp")
+"""Their blocks hand on several streams a position."""
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in ALL_FAMILIES if family not in (*LATENT, *STREAMS)])
 def test_it_trains_two_steps_and_generates(family, make, encode):
-    model = make(family).train()
+    first, *_, last = (layer.index for layer in tiny_model(family).layers)
+    model = make(family, pairs=((first, last),)).train()
     batch = encode(model.vlm)
     labels = batch.inputs["input_ids"].clone()
     for row, layout, pad in zip(labels, batch.layouts, batch.pad, strict=True):
@@ -31,3 +39,32 @@ def test_it_trains_two_steps_and_generates(family, make, encode):
     with model.disable_vif():
         plain = model.generate(**prompts.inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False)
     assert plain.shape == answer.shape
+
+
+@pytest.mark.parametrize(
+    ("family", "line"),
+    [
+        *((family, "no map reached the injection layers") for family in LATENT),
+        *(
+            (family, "decoder blocks of tiny-.* hand on .* features a position; expected one stream")
+            for family in STREAMS
+        ),
+    ],
+)
+def test_others_are_refused_and_work_as_before(family, line):
+    vlm = tiny_model(family)
+    pairs = ((vlm.layers[0].index, vlm.layers[-1].index),)
+    with pytest.raises(UnsupportedModel, match=line):
+        add_vif(vlm, VIFConfig(pairs=pairs, width=8))
+    assert vlm.vif is None
+    assert all(len(ids) <= 3 for ids in vlm.generate(tiny_samples(2), max_new_tokens=3))
+
+
+@pytest.mark.parametrize("family", ["granite_docling", "internvl", "idefics3", "llama4"])
+def test_inputs_that_do_not_tell_how_tiles_lie_are_refused(family, make):
+    """They would pass for as many pictures as there are tiles."""
+    model = make(family)
+    inputs = model.vlm.encode(tiny_samples(1)).inputs
+    inputs.pop("turns")
+    with pytest.raises(UsageError, match=r"without turns, whose pictures may be cut into tiles; expected all that"):
+        model(**inputs)

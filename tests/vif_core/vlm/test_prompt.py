@@ -111,3 +111,12 @@ def test_a_system_line_that_the_template_refuses_is_one_clear_line(llava):
 def test_the_placeholder_may_be_known_to_the_tokenizer_alone(llava):
     processor = SimpleNamespace(tokenizer=llava.tokenizer)
     assert write_prompt(processor, sample()).text == "USER: <image>\nWhat is it? ASSISTANT:"
+
+
+def test_blip_2_puts_the_image_first_itself_and_is_asked_in_its_own_words():
+    vlm = tiny_model("blip-2")
+    assert vlm.prompt_text(sample("What is this?")) == "Question: <image>\nWhat is this? Answer:"
+    (layout,) = vlm.encode([sample("What is this?")]).layouts
+    assert layout.visual.tolist() == list(range(8))
+    words = vlm.decode(layout.input_ids[layout.segment == SEGMENTS.index("question")].tolist())
+    assert words == "What is this?"

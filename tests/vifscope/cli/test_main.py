@@ -71,6 +71,18 @@ def test_summary_prints_the_same_again(analyze, command, tmp_path):
     assert json.loads(out)["n"] == 3
 
 
+def test_families_are_listed_with_what_was_proved(command):
+    code, out, _ = command("models")
+    assert code == 0
+    assert "60 families proved" in out
+    assert "qwen2_5_vl" in out
+    assert "vifscope check MODEL" in out
+    code, out, _ = command("models", "--json")
+    listed = {family["name"]: family for family in json.loads(out)["families"]}
+    assert (listed["llava"]["map"], listed["llava"]["vif"]) == ("image", "trains")
+    assert listed["mllama"]["rows"] == "refused"
+
+
 def test_summary_needs_no_torch(analyze, tmp_path):
     analyze()
     code = (
@@ -108,15 +120,14 @@ def test_a_broken_image_is_recorded(analyze, data):
     assert "red.png cannot be read" in err
 
 
-def test_a_grid_and_token_count_that_disagree_are_recorded_with_both_numbers(analyze, model, data, monkeypatch):
+def test_a_grid_and_token_count_that_disagree_are_told_before_a_run_begins(analyze, model, tmp_path, monkeypatch):
     vlm = vif_core.load.load(model)
     vlm.processor.num_additional_image_tokens = 5  # the processor now writes more image tokens than the grid has cells
     monkeypatch.setattr(pipeline, "load", lambda *_, **__: vlm)
     code, _, err = analyze()
-    assert code == 1, "every sample has the same fault"
-    assert "none of the 3 samples could be measured" in err
-    assert " 20 " in err
-    assert "4x4" in err
+    assert code == 1
+    assert "vifscope: grid 4x4 has 16 cells but the prompt holds 20 visual tokens; expected equal counts" in err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from vifscope.metrics.reduce import LayerReducer
 from vifscope.trace.capture import capture, padded_rows
 
 TOLERANCE = 1e-5
+EXCEPTIONS = {"gemma4": 5e-5}
+"""Gemma 4 does not scale its scores down, so that rounding upstream weighs more."""
 
 
 def encoded(vlm):
@@ -33,7 +35,7 @@ def test_rows_match_eager(family):
         for flow, weights in zip(flows, (found for found in attentions if found is not None), strict=True)
     ]
     print(f"{family}: max difference {max(differences):.1e} in {len(flows)} layers")
-    assert max(differences) < TOLERANCE
+    assert max(differences) < EXCEPTIONS.get(family, TOLERANCE)
 
 
 @pytest.mark.parametrize("family", ALL_FAMILIES)
