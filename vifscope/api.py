@@ -156,7 +156,10 @@ class Run:
         return on_grid(rows[kept].mean(0), grids[_place(grid, len(grids), "grid")])
 
     def figure(self, name: str = "attenuation") -> Figure:
-        """One of "attenuation", "violins", "focus", "shares" and "maps". Raises UsageError for another name."""
+        """One of "attenuation", "violins", "focus", "shares", "maps" and "spotlights" (of a model with VIF).
+
+        Raises UsageError for another name, and for spotlights that the run does not hold.
+        """
         return self._gallery.figure(name)
 
     def summary_dict(self) -> dict[str, Any]:

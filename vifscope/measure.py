@@ -26,6 +26,8 @@ from vifscope.trace.capture import capture
 
 ROW_KINDS = get_args(RowKind)
 RESPONSES = ("generated", "given")
+WITHOUT_LIGHTS = ("mid-feature", "full-sequence")
+"""Variants of VIF without spotlights on the image."""
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,20 @@ def measure(vlm: VLM, samples: Sequence[Sample], reading: Reading) -> list[Sampl
     with _response_logprobs(vlm, batch) as logprobs:
         layers = capture(vlm, batch, stored, reducer)
     flows = reducer.records(layers)
+    lights = _spotlights(vlm, samples)
     seconds = (time.perf_counter() - start) / len(samples)
     return [
         SampleRecord(
             _columns(sample)
             | _response_columns(vlm, sample, ids)
             | _layout_columns(vlm, layout)
-            | {"query_rows": rows, "measured": enter, "answer_logprob": logprob, "seconds": seconds},
+            | {"query_rows": rows, "measured": enter, "answer_logprob": logprob, "spotlights": light}
+            | {"seconds": seconds},
             [_png(image) for image in sample.open_images()],
             {"raw": flow},
         )
-        for sample, ids, layout, rows, enter, logprob, flow in zip(
-            samples, responses, batch.layouts, stored, enters, logprobs, flows, strict=True
+        for sample, ids, layout, rows, enter, logprob, light, flow in zip(
+            samples, responses, batch.layouts, stored, enters, logprobs, lights, flows, strict=True
         )
     ]
 
@@ -164,6 +168,23 @@ def _layout_columns(vlm: VLM, layout: Layout) -> dict[str, Any]:
         "visual": layout.visual,
         "images": [vars(grid) | {"rect_px": list(grid.rect_px)} for grid in layout.grids],
     }
+
+
+def _spotlights(vlm: VLM, samples: Sequence[Sample]) -> list[list[dict[str, Any]] | None]:
+    """Each sample's spotlights, prior and where it has an answer posterior; None for a model without any."""
+    if vlm.vif is None or not vlm.vif.enabled or vlm.vif.config.variant in WITHOUT_LIGHTS:
+        return [None] * len(samples)
+    return [
+        [
+            {"mid": mid, "deep": deep, "branch": branch, "row": row, "col": col, "spread": spread, "weight": weight}
+            for (mid, deep), branches in found.items()
+            for branch, lights in branches.items()
+            for (row, col), spread, weight in zip(
+                lights.centres.tolist(), lights.spreads.tolist(), lights.weights.tolist(), strict=True
+            )
+        ]
+        for found in vlm.vif.spotlights_of(samples)
+    ]
 
 
 def _png(image: Image.Image) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 from vif_core.errors import UsageError
 from vifscope import page
 from vifscope.figures.gallery import Gallery
+from vifscope.figures.lights import has_spotlights
 from vifscope.figures.theme import DARK, render
 from vifscope.runs import RunStore
 from vifscope.runs.disk import make_folders, write_file
@@ -19,6 +20,8 @@ CAPTIONS = {
     "violins": "Weight of every single visual token (violins, log axis; bar: middle half, dot: median), each sample "
     "counted the same, and the visual ratio over it.",
     "maps": "Visual attention over the image for a few samples: the first of each of the most frequent kinds.",
+    "spotlights": "VIF's spotlights in its last layer from the question alone and with the answer, for the ambiguous "
+    "questions in which the answer changes them most. Circles: one spread.",
 }
 WIDE = ("violins", "maps")
 
@@ -34,6 +37,8 @@ def write_report(run: RunStore, gallery: Gallery | None = None) -> dict[str, Any
     make_folders(run.path / "figures")
     shown = []
     for name, caption in CAPTIONS.items():
+        if name == "spotlights" and not has_spotlights(run):
+            continue
         try:
             light = gallery.figure(name)
         except UsageError as error:

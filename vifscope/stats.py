@@ -40,6 +40,22 @@ def bootstrap_mean(values: np.ndarray, units: np.ndarray | None = None, n_boot: 
     return Interval(*(array.reshape(shape) for array in (mean, low, high)))
 
 
+def groups_difference(
+    values: np.ndarray, chosen: np.ndarray, units: np.ndarray | None = None, n_boot: int = 2000, seed: int = 0
+) -> Interval:
+    """Mean over the chosen samples less the mean over the others, with the interval of `bootstrap_mean`.
+
+    values: [N], NaN where undefined.    chosen: [N], of bool.    NaN where a group is empty.
+
+    >>> groups_difference(np.array([3.0, 3.0, 1.0]), np.array([True, True, False])).mean.item()
+    2.0
+    """
+    groups = np.stack([np.where(chosen, values, np.nan), np.where(chosen, np.nan, values)], axis=-1)
+    mean, means = _resampled(groups, units, n_boot, seed)
+    low, high = _percentiles((means[:, :1] - means[:, 1:]), (2.5, 97.5))
+    return Interval(mean[0] - mean[1], low[0], high[0])
+
+
 class PairedDifference(NamedTuple):
     """What changes from the first of each pair to the second; arrays of one shape.
 

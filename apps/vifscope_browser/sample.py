@@ -12,6 +12,13 @@ from vifscope_browser.catalogue import CURVES, Browsed, Catalogue, Chosen
 from vifscope_browser.choice import choice
 from vifscope_browser.content import COLOURS, GRAPH, MOST, as_csv, heads_view, pack, patch_view, tokens
 
+LIGHTS = {
+    "prior": "Spotlights: from the question",
+    "posterior": "Spotlights: with the answer",
+    "both": "Spotlights: both",
+    "none": "Spotlights: none",
+}
+
 
 def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
     sample_id = asked.get("sample") or catalogue.samples.index[0]
@@ -24,7 +31,7 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
     return html.Section(
         [
             _heading(catalogue, sample_id, stored),
-            _controls(holders[0], sample_id, chosen, len(holders) > 1),
+            _controls(holders[0], packed, chosen),
             html.Div(_panels(packed), className="panels", id="panels"),
             html.Div(
                 [
@@ -64,7 +71,7 @@ def register(app: Dash, catalogue: Catalogue) -> None:
     def client(name: str, *parts: Any, **options: Any) -> None:
         app.clientside_callback(ClientsideFunction("sample", name), *parts, **options)
 
-    looks = [Input(name, "value") for name in ("opacity", "colours", "scale", "smooth")]
+    looks = [Input(name, "value") for name in ("opacity", "colours", "scale", "smooth", "lights")]
     layer = Output("layer", "value", allow_duplicate=True)
     client("draw", Output("drawn", "children"), Input("layer", "value"), Input("packed", "data"), *looks)
     client("mark", Output("said", "children"), Input("layer", "value"), Input("packed", "data"), Input("row", "data"),
@@ -155,11 +162,12 @@ def _heading(catalogue: Catalogue, sample_id: str, stored: dict[str, Any]) -> ht
     )  # fmt: skip
 
 
-def _controls(run: Browsed, sample_id: str, chosen: Chosen, several: bool) -> html.Div:
+def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
+    sample_id, lit = packed["sample"], any(each["spotlights"] for each in packed["runs"])
     heads = {"mean": "Mean of heads"} | {str(head): f"Head {head}" for head in range(run.heads(sample_id))}
     grids = {str(i): f"{grid['frame']} {i}" for i, grid in enumerate(run.store.grids(sample_id))}
     scales = {"layer": "Scale: each layer", "all": "Scale: all layers"}
-    if several:
+    if len(packed["runs"]) > 1:
         scales["both"] = "Scale: layer, both runs"
     head = "mean" if chosen.head is None else str(chosen.head)
     return html.Div(
@@ -168,6 +176,7 @@ def _controls(run: Browsed, sample_id: str, chosen: Chosen, several: bool) -> ht
             choice("grid", grids, str(chosen.grid), "Part of the image", hidden=len(grids) < 2),
             choice("scale", scales, "layer", "Scale of colours"),
             choice("colours", {name: name.capitalize() for name in COLOURS}, COLOURS[0], "Colour map"),
+            choice("lights", LIGHTS, "prior", "Spotlights of VIF", hidden=not lit),
             dcc.Checklist(id="smooth", options=[{"label": "smooth", "value": "best"}], value=[]),
             html.Label([html.Span("Opacity"), dcc.Slider(0, 1, 0.05, value=0.6, id="opacity", marks=None,
                                                          updatemode="drag")], className="opacity"),

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from vifscope_browser.catalogue import Chosen
 
+from vifscope.figures.lights import spotlight_frame
+
 pytestmark = pytest.mark.browser
 
 DRAWN = "place => document.querySelectorAll('#panels .js-plotly-plot')[place].data[0].z"
@@ -165,6 +167,32 @@ def test_the_scale_smoothing_and_opacity_change_what_is_drawn(page, sample, cata
     page.wait_for_function(
         f"Math.abs(document.querySelectorAll('#panels .js-plotly-plot')[0].data[0].zmax - {most}) < 1e-6"
     )
+
+
+def test_spotlights_stand_where_the_run_has_them_in_injected_layers_alone(page, address, catalogue):
+    sample_id = catalogue.samples.index[1]
+    vif = catalogue.runs[1]
+    stored = vif.store.sample(sample_id)
+    found = spotlight_frame(stored, vif.store.grids(sample_id)[0])
+    found = found[(found["deep"] == 13) & (found["weight"] >= 0.01)]
+    shapes = "document.querySelectorAll('#panels .js-plotly-plot')[place].layout.shapes || []"
+    circles = f"(place) => ({shapes}).filter(s => s.type === 'circle')"
+    page.goto(f"{address}/sample?sample={sample_id}&layer=13")
+    page.wait_for_function(f"{SETTLED} && ({circles})(1).length > 0")
+    assert "spotlights made from layer 7" in page.inner_text("#said")
+    for branch, option in (("prior", None), ("posterior", "Spotlights: with the answer")):
+        if option:
+            page.click("#lights")
+            page.click(f"text={option}")
+            page.wait_for_function(f"({circles})(1).every(s => s.line.dash === 'dash')")
+        own = found[found["branch"] == branch]
+        drawn = page.evaluate(circles, 1)
+        assert [(s["x0"] + s["x1"]) / 2 for s in drawn] == pytest.approx(own["x_px"].tolist())
+        assert [(s["y1"] - s["y0"]) / 2 for s in drawn] == pytest.approx(own["radius_px"].tolist())
+    assert page.evaluate(circles, 0) == page.evaluate(circles, 2) == []
+    page.keyboard.press("ArrowRight")
+    layer_is(page, 14)
+    assert page.evaluate(circles, 1) == []
 
 
 @pytest.mark.parametrize(("button", "suffix"), [("png", "png"), ("svg", "svg"), ("csv", "csv")])

@@ -141,10 +141,31 @@ def sample_record(
             {"frame": "image", "image": 0, "rows": GRID, "cols": GRID, "offset": 0, "stride": GRID,
              "rect_px": [0.0, 0.0, float(SIDE_PX), float(SIDE_PX)]}
         ] if grid else [],
+        "spotlights": spotlights(rng, box, injected) if injected else None,
         "seconds": 0.01,
         "error": None,
     }  # fmt: skip
     return SampleRecord(sample, [encoded.getvalue()], {"raw": map_record(flow, measured, weights, len(segment))})
+
+
+def spotlights(rng: np.random.Generator, box: tuple, injected: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Two a pair and branch: one on the target, which the posterior knows better than the prior, and one elsewhere."""
+    col, row = (box[0] + box[2]) / 2 / SIDE_PX, (box[1] + box[3]) / 2 / SIDE_PX
+    stray_row, stray_col = rng.random(2)
+    return [
+        {
+            "mid": deep - 6,
+            "deep": deep,
+            "branch": branch,
+            "row": at_row,
+            "col": at_col,
+            "spread": 0.05,
+            "weight": weight,
+        }
+        for deep in injected
+        for branch, known in (("prior", 0.6), ("posterior", 0.95))
+        for at_row, at_col, weight in ((row, col, known), (float(stray_row), float(stray_col), 1 - known))
+    ]
 
 
 def failed_record(index: int) -> SampleRecord:

@@ -9,7 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vifscope.claims import Claim, ablation_claim, attenuation_claim, claims, claims_frame, focus_claim
+from vifscope.claims import (
+    Claim,
+    ablation_claim,
+    answer_claim,
+    attenuation_claim,
+    claims,
+    claims_frame,
+    focus_claim,
+    limit_claim,
+    mapping_claim,
+)
+from vifscope.comparison import Comparison
 from vifscope.metrics.attenuation import deep_layers
 
 FALLS = Claim("It falls", "section 1", "change", "-1", -2.0, -3.0, -1.0, 9, threshold=0.0, above=False)
@@ -51,8 +62,37 @@ def test_our_number_is_the_mean_over_samples_of_the_change(run, of, metric):
 
 def test_one_run_answers_for_itself_and_two_for_vif_as_well(run):
     alone, both = claims_frame(claims([run])), claims_frame(claims([run, run]))
-    assert (len(alone), len(both)) == (2, 5)
-    assert both["agrees"].iloc[2:].tolist() == ["open"] * 3, "a run does not differ from itself"
+    assert (len(alone), len(both)) == (2, 6)
+    assert both["agrees"].iloc[2:].tolist() == ["open"] * 4, "a run does not differ from itself"
+
+
+def test_a_run_with_spotlights_answers_for_what_the_answer_changes(run_of):
+    lit = run_of(24, model="mini-llava-vif", pairs=((7, 13), (9, 15)))
+    claim = answer_claim(lit)
+    assert (claim.n, claim.agrees) == (8, "yes"), "the synthetic posterior knows its target"
+    assert claim.sentence in [each.sentence for each in claims([lit, lit])]
+
+
+def test_objects_smaller_than_a_patch_are_held_against_the_others(run_of):
+    comparison = Comparison([run_of(24, model="a"), run_of(24, model="b", pairs=((7, 13),))])
+    targets, claim = comparison.targets, limit_claim(comparison)
+    small = targets["side_patches"] < 1
+    assert targets["side_px"].tolist() == pytest.approx((8 * targets["side_patches"]).tolist()), "patches of 8 pixels"
+    assert claim.n == len(targets) == 24
+    assert claim.ours == pytest.approx(100 * (targets[small]["gain"].mean() - targets[~small]["gain"].mean()))
+
+
+@pytest.mark.parametrize(
+    ("default", "others", "ours"), [(0.03, {"early": 0.01, "late": 0.02}, 1.0), (0.03, {}, math.nan)]
+)
+def test_a_mapping_is_held_against_the_best_of_the_others(default, others, ours):
+    rows = [
+        {"arm": arm, "measure": "accuracy_tiny", "difference": gain}
+        for arm, gain in ({"default": default} | others).items()
+    ]
+    claim = mapping_claim(pd.DataFrame(rows))
+    assert claim.ours == pytest.approx(ours, nan_ok=True)
+    assert claim.agrees == "open", "without intervals nothing is settled"
 
 
 def test_an_ablation_says_what_vif_gains_in_points():

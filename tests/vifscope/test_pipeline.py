@@ -17,6 +17,8 @@ from PIL import Image
 from vif_core.data.listed import Listed
 from vif_core.data.sample import Sample
 from vif_core.errors import GridMismatch, UnsupportedModel, UsageError, VifError
+from vif_core.vif.config import VIFConfig
+from vif_core.vif.model import add_vif
 from vif_core.vlm.batch import Batch
 from vif_core.vlm.model import VLM
 from vif_core.vlm.tiny import tiny_model
@@ -84,6 +86,30 @@ def test_a_run_holds_every_sample_with_what_was_read_of_it(vlm, tmp_path):
     assert run.manifest["status"] == "complete"
     assert run.manifest["counts"] == {"requested": 8, "measured": 8, "failed": 0}
     assert run.verify() == []
+
+
+def test_a_model_with_vif_leaves_its_spotlights_and_others_none(vlm, tmp_path):
+    lit = tiny_model("llava")
+    vif = add_vif(lit, VIFConfig(pairs=((0, 1), (1, 2)), slots=4, width=32, depth=1))
+    given = samples(4)
+    given[1] = replace(given[1], answer=None)
+    data = Listed("noise", "1", given)
+    run = analyze(lit, data, 4, tmp_path / "lit")
+    for sample in given:
+        found = run.sample(sample.sample_id)["spotlights"]
+        wanted = vif.spotlights(sample)
+        assert {light["branch"] for light in found} == {"prior", "posterior"} - (
+            {"posterior"} if not sample.answer else set()
+        )
+        for (mid, deep), branches in wanted.items():
+            for branch, lights in branches.items():
+                own = [
+                    light for light in found if (light["mid"], light["deep"], light["branch"]) == (mid, deep, branch)
+                ]
+                got = [[light[name] for name in ("row", "col", "spread", "weight")] for light in own]
+                exact = np.column_stack([lights.centres, lights.spreads, lights.weights])
+                np.testing.assert_allclose(got, exact, atol=1e-5)
+    assert analyze(vlm, data, 4, tmp_path / "plain").samples()["spotlights"].isna().all()
 
 
 def test_the_logprob_is_that_of_the_response_under_the_model(vlm, tmp_path):
@@ -363,6 +389,7 @@ class Given:
 
     def __init__(self, vlm: VLM, enabled: bool = True) -> None:
         self.vlm, self.enabled = vlm, enabled
+        self.config = VIFConfig(pairs=((0, 2),), variant="mid-feature")
 
     def facts(self) -> dict:
         return {"pairs": [[0, 2]], "alpha": 0.5, "preset": "paper", "variant": "none"}

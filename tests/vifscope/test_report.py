@@ -9,7 +9,7 @@ import pytest
 
 from vif_core.errors import UsageError, VifError
 from vifscope import page, report
-from vifscope.figures.gallery import FIGURES
+from vifscope.figures import gallery
 from vifscope.runs import RunStore
 from vifscope.summary import summary_dict
 
@@ -44,6 +44,9 @@ class Reader(HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+FIGURES = [name for name in gallery.FIGURES if name != "spotlights"]  # which models without VIF have not
+
+
 @pytest.fixture(scope="module")
 def written(run, tmp_path_factory):
     """A copy of the synthetic run with its report: store, summary, index.html."""
@@ -59,6 +62,12 @@ def test_figures_tables_and_page_are_written_and_named(written):
     figures = {f"figures/{name}.{suffix}" for name in FIGURES for suffix in ("png", "pdf")}
     assert set(summary["files"]) == figures | {"index.html", "summary.csv"}
     assert all((store.path / file).stat().st_size > 0 for file in summary["files"])
+
+
+def test_a_model_with_vif_gets_its_spotlights_drawn(run_of, tmp_path):
+    path = shutil.copytree(run_of(6, model="mini-llava-vif", pairs=((7, 13),)).path, tmp_path / "run")
+    assert "figures/spotlights.pdf" in report.write_report(RunStore.open(path))["files"]
+    assert "from the question alone and with the answer" in (path / "index.html").read_text()
 
 
 def test_the_table_is_the_summary(written):

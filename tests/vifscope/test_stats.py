@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from vifscope.stats import bootstrap_mean, bootstrap_seeds, holm, mcnemar, paired_difference, seeds_difference
+from vifscope.stats import (
+    bootstrap_mean,
+    bootstrap_seeds,
+    groups_difference,
+    holm,
+    mcnemar,
+    paired_difference,
+    seeds_difference,
+)
 
 
 def draws(n: int, *columns: int) -> np.ndarray:
@@ -209,3 +217,20 @@ def test_differences_between_seeds_keep_the_shape_of_layers():
     assert change.difference.low.shape == change.percent.mean.shape == (4,)
     alone = seeds_difference(draws(2, 9, 4)[..., 1], draws(2, 9, 4)[..., 1] * 2)
     assert change.difference.high[1] == pytest.approx(alone.difference.high)
+
+
+def test_a_difference_of_groups_is_that_of_their_means():
+    values, chosen = np.array([1.0, 3.0, 5.0, np.nan, 2.0]), np.array([True, True, False, False, False])
+    found = groups_difference(values, chosen)
+    assert found.mean == pytest.approx(2 - 3.5)
+    assert found.low < found.mean < found.high
+
+
+def test_its_interval_draws_both_groups_of_an_image_together():
+    values = np.repeat([0.0, 4.0], 2) + np.tile([1.0, 0.0], 2)  # each image gives one sample to each group
+    found = groups_difference(values, np.tile([True, False], 2), units=np.array(["a", "a", "b", "b"]))
+    assert found == pytest.approx((1, 1, 1)), "which image is drawn does not matter"
+
+
+def test_an_empty_group_gives_no_difference():
+    assert np.isnan(groups_difference(np.ones(3), np.zeros(3, dtype=bool))).all()

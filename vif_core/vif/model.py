@@ -163,6 +163,10 @@ def response_flow(call: AttentionCall, turns: Turns, where: Canvas) -> Float[Ten
     return flow / flow.sum(-1, keepdim=True).clamp(min=1e-12)
 
 
+SampleSpotlights = dict[tuple[int, int], dict[str, Spotlights]]
+"""Of one sample: by layer pair and branch."""
+
+
 class VIFModel(nn.Module):
     """A model whose deep layers' text rows look where VIF's spotlights fall.
 
@@ -258,42 +262,60 @@ class VIFModel(nn.Module):
         return {"pairs": [list(pair) for pair in config.pairs or ()], "alpha": config.alpha, "preset": config.preset,
                 "variant": config.variant}  # fmt: skip
 
-    def spotlights(self, sample: Sample, draws: int = 0) -> dict[tuple[int, int], dict[str, Spotlights]]:
+    def spotlights(self, sample: Sample, draws: int = 0) -> SampleSpotlights:
         """Centres, spreads and weights of one sample's spotlights, by layer pair and branch.
 
         "prior", and where the sample has an answer "posterior". The latent's mean, [K]; with `draws` N, N draws [N, K].
         Raises UsageError where no spotlight is made: a sample without a picture, variant mid-feature.
         """
-        answer = [self.vlm.response_ids(sample.answer)] if sample.answer else None
-        batch = self.vlm.encode([sample], answer)
-        training = self.generator.training
-        self.generator.eval()
-        try:
-            with torch.inference_mode(), self.drawing("posterior-mean"):
-                self.base(**batch.inputs)
-        finally:
-            self.generator.train(training)
-        if self.current is None or not self.current.readings:
+        (found,) = self.spotlights_of([sample], draws)
+        if not found:
             raise UsageError(
                 f"sample {sample.sample_id} has no spotlights",
                 expected="a picture, and VIF that is enabled and not of variant mid-feature",
             )
-        assert self.config.pairs is not None
-        found: dict[tuple[int, int], dict[str, Spotlights]] = {}
-        for pair in self.config.pairs:
-            reading = self.current.readings[pair[1]]
-            found[pair] = {"prior": self._drawn(reading.prior, draws)}
-            if reading.posterior is not None:
-                found[pair]["posterior"] = self._drawn(reading.posterior, draws)
         return found
 
-    def _drawn(self, latent: Latent, draws: int) -> Spotlights:
+    def spotlights_of(self, samples: Sequence[Sample], draws: int = 0) -> list[SampleSpotlights]:
+        """The same of several samples, in one pass over those with an answer and one over those without.
+
+        Nothing of those that have no spotlights.
+        """
+        found: list[SampleSpotlights] = [{} for _ in samples]
+        for answered in (True, False):
+            own = [number for number, sample in enumerate(samples) if bool(sample.answer) is answered]
+            if own:
+                for number, lights in zip(own, self._lit([samples[i] for i in own], answered, draws), strict=True):
+                    found[number] = lights
+        return found
+
+    def _lit(self, samples: Sequence[Sample], answered: bool, draws: int) -> list[SampleSpotlights]:
+        answers = [self.vlm.response_ids(sample.answer or "") for sample in samples] if answered else None
+        batch = self.vlm.encode(samples, answers)
+        training = self.generator.training
+        self.generator.eval()
+        try:
+            with torch.inference_mode(), self.drawing("posterior-mean"):
+                self.base(**batch.inputs, use_cache=False)
+        finally:
+            self.generator.train(training)
+        found: list[SampleSpotlights] = [{} for _ in samples]
+        if self.current is None or not self.current.readings:
+            return found
+        for turn, number in enumerate(self.current.turns.sample.tolist()):
+            for pair in self.config.pairs or ():
+                reading = self.current.readings[pair[1]]
+                found[number][pair] = {"prior": self._drawn(reading.prior, turn, draws)}
+                if reading.posterior is not None:
+                    found[number][pair]["posterior"] = self._drawn(reading.posterior, turn, draws)
+        return found
+
+    def _drawn(self, latent: Latent, turn: int, draws: int) -> Spotlights:
+        own = Latent(latent.mean[turn], latent.logvar[turn])
         with torch.inference_mode():
             if not draws:
-                return self.generator.slots(latent.mean[0])
-            return self.generator.slots(
-                latent.at(torch.randn(draws, *latent.mean.shape[1:], device=latent.mean.device))
-            )
+                return self.generator.slots(own.mean)
+            return self.generator.slots(own.at(torch.randn(draws, *own.mean.shape, device=own.mean.device)))
 
     @contextmanager
     def disable_vif(self) -> Iterator[None]:

@@ -12,7 +12,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vif_core.errors import UsageError
-from vifscope.comparison.frames import accuracy_frame, curves_frame, differences_frame, maps_frame
+from vifscope.comparison.frames import (
+    accuracy_frame,
+    curves_frame,
+    differences_frame,
+    gains_frame,
+    maps_frame,
+    targets_frame,
+)
 from vifscope.comparison.pairs import pair
 from vifscope.comparison.report import write_report
 from vifscope.comparison.words import comparison_dict
@@ -55,6 +62,16 @@ class Comparison:
     def accuracy(self) -> pd.DataFrame:
         """Paired differences of accuracy, overall, by kind and by size: `accuracy_frame`."""
         return accuracy_frame(self.sides)
+
+    @cached_property
+    def targets(self) -> pd.DataFrame:
+        """How large each target is and what the second run gains on it: `targets_frame`."""
+        return targets_frame(*self.sides[:2])
+
+    @cached_property
+    def gains(self) -> pd.DataFrame:
+        """The second run's gain in accuracy by the size of the target: `gains_frame`."""
+        return gains_frame(self.targets)
 
     @property
     def figures(self) -> dict[str, str]:

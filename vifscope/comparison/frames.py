@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ BY_CONSTRUCTION = ("visual_ratio", "ratio_lift")
 
 SCOPES = ("deep", "deep injected", "deep uninjected")
 """Means over the last quarter of the layers, and over those of them that are injected and that are not."""
+
+PATCH_EDGES = (0, 0.5, 1, 2, 4, np.inf)
+PIXEL_EDGES = (0, 8, 16, 32, 64, np.inf)
+"""Sides of targets by which `gains_frame` groups them."""
 
 CANDIDATES = 16
 """Samples of a kind that are drawn, and of which the one is shown whose entropy changes most."""
@@ -108,6 +113,44 @@ def accuracy_frame(sides: Sequence[Side]) -> pd.DataFrame:
                 key: float(value) for key, value in zip(("difference", "low", "high"), change.difference, strict=True)
             }
             rows.append(row | {"baseline_only": lost, "other_only": gained, "p": p if len(at) else np.nan})
+    return pd.DataFrame(rows)
+
+
+def targets_frame(baseline: Side, other: Side) -> pd.DataFrame:
+    """How large each pair's target is, and what the other run gains on it. Pairs with an answer, boxes and a grid.
+
+    Columns sample_id, image (what the bootstrap draws), side_px (square root of the target's area, mean over its
+    boxes), side_patches (the same in patches of the baseline's first grid), gain (1, 0 or -1).
+    """
+    gains = _correct(other) - _correct(baseline)
+    rows = []
+    for sample, image, gain in zip(baseline.samples, baseline.units, gains, strict=True):
+        boxes = np.array([list(box) for box in sample["boxes"]] if sample["boxes"] is not None else [])
+        if not len(boxes) or not has_map(sample) or np.isnan(gain):
+            continue
+        grid = sample["images"][0]
+        x0, y0, x1, y1 = grid["rect_px"]
+        side_px = float(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).mean())
+        patch_px = np.sqrt((x1 - x0) * (y1 - y0) / (grid["rows"] * grid["cols"]))
+        row = {"sample_id": sample["sample_id"], "image": image, "side_px": side_px}
+        rows.append(row | {"side_patches": side_px / patch_px, "gain": gain})
+    return pd.DataFrame(rows, columns=["sample_id", "image", "side_px", "side_patches", "gain"])
+
+
+def gains_frame(targets: pd.DataFrame) -> pd.DataFrame:
+    """Gain in accuracy by the size of the target, in patches and in pixels. targets: `targets_frame`.
+
+    Columns unit ("patches" or "pixels"), size (the interval of sides), n, gain, low, high (shares of 1).
+    """
+    rows = []
+    for unit, column, edges in (("patches", "side_patches", PATCH_EDGES), ("pixels", "side_px", PIXEL_EDGES)):
+        for low, high in pairwise(edges):
+            own = targets[(targets[column] >= low) & (targets[column] < high)]
+            if len(own):
+                gain = bootstrap_mean(own["gain"].to_numpy(float), own["image"].to_numpy())
+                size = f"{low:g} and more" if np.isinf(high) else f"{low:g} to {high:g}"
+                columns = dict(zip(("gain", "low", "high"), map(float, gain), strict=True))
+                rows.append({"unit": unit, "size": size, "n": len(own)} | columns)
     return pd.DataFrame(rows)
 
 

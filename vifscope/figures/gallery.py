@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from vif_core.errors import UsageError
 from vifscope.figures.frames import ATTENUATION, FOCUS, SHARES, map_strip, summary_frame, violin_frame, wide
+from vifscope.figures.lights import light_strip
 from vifscope.figures.static import attenuation_figure, focus_figure, shares_figure, violin_figure
-from vifscope.figures.strip import map_strip_figure
+from vifscope.figures.strip import light_strip_figure, map_strip_figure
 from vifscope.figures.theme import LIGHT, Theme
 from vifscope.runs import RunStore
 
-FIGURES = ("attenuation", "violins", "focus", "shares", "maps")
+FIGURES = ("attenuation", "violins", "focus", "shares", "maps", "spotlights")
 
 
 class Gallery:
@@ -49,4 +50,6 @@ class Gallery:
                 return shares_figure(wide(self.summary, SHARES), theme=theme)
             case "maps":
                 return map_strip_figure(self.strip, theme=theme)
+            case "spotlights":
+                return light_strip_figure(light_strip(self._run), theme=theme)
         raise UsageError(f"there is no figure {name!r}", expected=f"one of {', '.join(FIGURES)}")

@@ -69,7 +69,7 @@ def spine_figure(tracks: Sequence[Track], metrics: Sequence[str]) -> go.Figure:
 def overlay_figure(
     picture: str, size_px: tuple[int, int], grid: dict[str, Any], weights: np.ndarray, boxes: Sequence[Any] = ()
 ) -> go.Figure:
-    """A map over its picture, in the picture's pixels.
+    """A map over its picture, in the picture's pixels. A second trace without points is there for spotlights.
 
     picture: address of the image.      grid: of the run's grids: rect_px is where it lies on the image.
     weights: [rows, cols].              boxes: xyxy in pixels.
@@ -85,6 +85,10 @@ def overlay_figure(
             customdata=ranks(weights).tolist(),
             hovertemplate="weight %{z:.4g}<br>rank %{customdata}<extra></extra>",
         )
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[], y=[], mode="markers", showlegend=False, marker={"size": 7, "line": {"color": "#111", "width": 1}},
+        hovertemplate="%{text}<extra></extra>",
     )  # fmt: skip
     figure.update_layout(
         images=[{"source": picture, "xref": "x", "yref": "y", "x": 0, "y": 0, "sizex": wide, "sizey": high,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -16,11 +16,12 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
-from vifscope.figures.theme import FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Drawing, Theme, shortened, style
+from vifscope.figures.lights import BRANCHES
+from vifscope.figures.theme import COLUMN_IN, FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Drawing, Theme, shortened, style
 
 _GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.15, 0.55
 _WIDEST_PANEL_IN = 1.35
@@ -29,12 +30,16 @@ _MOST = {"question": 220, "answer": 80, "response": 160}  # characters of a capt
 
 @dataclass(frozen=True)
 class StripRow:
-    """One sample: its picture with target boxes, its maps from left to right, and the words under them."""
+    """One sample: its picture with target boxes, its maps from left to right, and the words under them.
+
+    lights: of each map the spotlights over it, [K, 4] (x, y and radius in pixels, weight); none by default.
+    """
 
     picture: Image.Image
     boxes: Iterable[Any]
     maps: Sequence[np.ndarray]
     caption: str
+    lights: Sequence[np.ndarray] = ()
 
 
 def map_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN) -> Figure:
@@ -61,8 +66,27 @@ def side_by_side_figure(maps: pd.DataFrame, *, theme: Theme = LIGHT, width_in: f
     return _draw(rows, [f"layer {layer}" for layer in columns["layer"]], heads, theme, width_in)
 
 
+def light_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = COLUMN_IN) -> Figure:
+    """A row a sample: the image with its target boxes, then its spotlights from the question alone and with the answer
+    (paper Figure 5), each a circle of one spread, the wider its line the larger its weight.
+
+    strip: `light_strip`. One colour scale, as in `map_strip_figure`.
+    """
+    rows = [
+        replace(_strip_row(part, _caption(part.iloc[0])), lights=part["lights"].tolist())
+        for _, part in strip.groupby("sample_id", sort=False)
+    ]
+    titles = [BRANCHES[branch] for branch in strip["branch"].unique()]
+    return _draw(rows, titles, [], theme, width_in, "density, 1 = uniform; one square-root scale")
+
+
 def _draw(
-    rows: Sequence[StripRow], titles: Sequence[str], heads: Sequence[tuple[str, int]], theme: Theme, width_in: float
+    rows: Sequence[StripRow],
+    titles: Sequence[str],
+    heads: Sequence[tuple[str, int]],
+    theme: Theme,
+    width_in: float,
+    unit: str = "flow per image area, 1 = uniform; one square-root scale for all maps",
 ) -> Figure:
     """titles: of the columns of maps.      heads: words over them, and over how many each."""
     panel_in = min((width_in - 2 * _EDGE_IN - len(titles) * _GAP_IN) / (len(titles) + 1), _WIDEST_PANEL_IN)
@@ -95,6 +119,8 @@ def _draw(
                 axes = place(_EDGE_IN + column * (panel_in + _GAP_IN), top_in, panel_in, height)
                 _panel(axes, shown, row.picture.size, norm)
                 _draw_boxes(axes, row.boxes, theme, bold=column == 0)
+                if column and row.lights:
+                    _draw_lights(axes, row.lights[column - 1], theme)
                 if number == 0:
                     axes.set_title(["image", *titles][column], pad=3)
             text: dict[str, Any] = {"va": "top", "ha": "left", "linespacing": 1.15, "parse_math": False}
@@ -105,7 +131,7 @@ def _draw(
         roots = np.arange(0, largest**0.5 + 1e-9, max(1, round(largest**0.5 / 5)))
         ends: dict[str, Any] = {"orientation": "horizontal", "extend": "max", "ticks": roots**2}
         figure.colorbar(ScalarMappable(norm, MAP_COLOURS), cax=bar, **ends).outline.set_linewidth(0)
-        bar.set_xlabel("flow per image area, 1 = uniform; one square-root scale for all maps", labelpad=2)
+        bar.set_xlabel(unit, labelpad=2)
     return figure
 
 
@@ -129,6 +155,11 @@ def _draw_boxes(axes: Axes, boxes: Iterable[Any], theme: Theme, *, bold: bool) -
             line: dict[str, Any] = {"edgecolor": colour, "linewidth": width}
             corner, size = (x0 - out, y0 - out), (x1 - x0 + 2 * out, y1 - y0 + 2 * out)
             axes.add_patch(Rectangle(corner, *size, fill=False, clip_on=not bold, **line))
+
+
+def _draw_lights(axes: Axes, lights: np.ndarray, theme: Theme) -> None:
+    for x, y, radius, weight in lights:
+        axes.add_patch(Circle((x, y), radius, fill=False, edgecolor=theme.box, linewidth=0.5 + 1.5 * weight))
 
 
 def _strip_row(part: pd.DataFrame, caption: str) -> StripRow:

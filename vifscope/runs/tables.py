@@ -19,6 +19,15 @@ _GRID = {
     "stride": pa.int32(),
     "rect_px": pa.list_(pa.float64()),
 }
+_SPOTLIGHT = {
+    "mid": pa.int32(),
+    "deep": pa.int32(),
+    "branch": pa.string(),
+    "row": pa.float32(),
+    "col": pa.float32(),
+    "spread": pa.float32(),
+    "weight": pa.float32(),
+}
 SAMPLES = pa.schema(
     {
         "sample_id": pa.string(),
@@ -39,6 +48,7 @@ SAMPLES = pa.schema(
         "query_rows": pa.list_(pa.int32()),
         "measured": pa.list_(pa.bool_()),
         "images": pa.list_(pa.struct(_GRID)),
+        "spotlights": pa.list_(pa.struct(_SPOTLIGHT)),  # of a model with VIF
         "seconds": pa.float64(),
         "error": pa.string(),
     }

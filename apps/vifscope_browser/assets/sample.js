@@ -26,10 +26,36 @@
       hovertemplate: "share of the visual flow %{z:+.4f}<extra></extra>" };
   };
 
+  // VIF's spotlights at this layer: circles of one spread, the prior's whole, the posterior's dashed; a point at each
+  // centre tells its weight.
+  const BRANCHES = { prior: ["#00e5ff", "solid"], posterior: ["#ff4fd8", "dash"] };
+  const spotlights = (run, layer, lights) => {
+    const found = (run.spotlights || {})[layer] || {};
+    const shown = Object.keys(BRANCHES).filter((branch) => found[branch] && (lights === branch || lights === "both"))
+      .flatMap((branch) => found[branch].map(([x, y, radius, weight]) => ({ branch, x, y, radius, weight })));
+    return {
+      points: {
+        x: [shown.map((light) => light.x)], y: [shown.map((light) => light.y)],
+        "marker.color": [shown.map((light) => BRANCHES[light.branch][0])],
+        text: [shown.map((light) => `${light.branch}, weight ${light.weight.toPrecision(2)}<br>spread ${light.radius.toPrecision(2)} px`)],
+      },
+      circles: shown.map(({ branch, x, y, radius, weight }) => ({
+        type: "circle", x0: x - radius, x1: x + radius, y0: y - radius, y1: y + radius, opacity: Math.min(1, 0.35 + weight),
+        line: { color: BRANCHES[branch][0], dash: BRANCHES[branch][1], width: 1 + 2 * weight },
+      })),
+    };
+  };
+
   // Changes a plot in place, once Plotly has drawn it: much quicker than a new figure.
-  const restyle = (plot, change) => {
-    if (plot && plot.data && plot.data.length) window.Plotly.restyle(plot, change, [0]);
-    return Boolean(plot && plot.data && plot.data.length);
+  const restyle = (plot, change, lit) => {
+    if (!(plot && plot.data && plot.data.length)) return false;
+    window.Plotly.restyle(plot, change, [0]);
+    if (lit.circles.length || plot.lit) {
+      plot.boxes = plot.boxes || plot.layout.shapes || [];
+      plot.lit = lit.circles.length;
+      window.Plotly.update(plot, lit.points, { shapes: [...plot.boxes, ...lit.circles] }, [1]);
+    }
+    return true;
   };
 
   const shown = (value) => (value === null || Number.isNaN(value) ? "–" : value.toPrecision(3));
@@ -39,7 +65,7 @@
 
   window.dash_clientside = Object.assign({}, window.dash_clientside, {
     sample: {
-      draw: (layer, packed, opacity, colours, scale, smooth) => {
+      draw: (layer, packed, opacity, colours, scale, smooth, lights) => {
         const at = (run) => run.maps[Math.min(layer, run.maps.length - 1)];
         const soft = smooth.length ? "best" : false;
         const together = Math.max(...packed.runs.map((run) => top([at(run)])));
@@ -53,7 +79,8 @@
           const plots = [...document.querySelectorAll("#panels .js-plotly-plot")];
           const frames = document.querySelectorAll("#panels .map").length;
           if (mine !== drawing) return;
-          const done = plots.length === frames && plots.every((plot, place) => restyle(plot, change(place)));
+          const done = plots.length === frames
+            && plots.every((plot, place) => restyle(plot, change(place), spotlights(packed.runs[place] || {}, layer, lights)));
           if (done) document.getElementById("panels").dataset.layer = layer;
           else setTimeout(tryAll, 15);
         };
@@ -72,7 +99,9 @@
           const place = run.curves.layer.indexOf(layer);
           const value = (name) => shown(place < 0 ? null : run.curves[name][place]);
           const name = run.note ? `${run.name} (${run.note})` : run.name;
-          return `${name}, layer ${layer}: ratio ${value("visual_ratio")}, entropy ${value("visual_entropy")}, lift ${value("box_lift")}`;
+          const from = (run.spotlights[layer] || {}).mid;
+          const lit = from === undefined ? "" : `, spotlights made from layer ${from}`;
+          return `${name}, layer ${layer}: ratio ${value("visual_ratio")}, entropy ${value("visual_entropy")}, lift ${value("box_lift")}${lit}`;
         }).join("  ·  ");
       },
       play: (clicks, still) => [!still, still ? "❚❚" : "▶"],

@@ -7,13 +7,18 @@ from vif_core.errors import UsageError
 from vifscope.figures.gallery import FIGURES, Gallery
 
 
-def test_every_name_is_a_figure(run):
-    gallery = Gallery(run)
+def test_every_name_is_a_figure(run_of):
+    gallery = Gallery(run_of(6, model="mini-llava-vif", pairs=((7, 13), (9, 15))))
     assert all(isinstance(gallery.figure(name), Figure) for name in FIGURES)
 
 
+def test_only_a_run_of_a_model_with_vif_has_spotlights(run):
+    with pytest.raises(UsageError, match="holds no spotlights"):
+        Gallery(run).figure("spotlights")
+
+
 def test_another_name_is_refused_with_the_known_ones(run):
-    line = "there is no figure 'pie'; expected one of attenuation, violins, focus, shares, maps."
+    line = "there is no figure 'pie'; expected one of attenuation, violins, focus, shares, maps, spotlights."
     with pytest.raises(UsageError) as refused:
         Gallery(run).figure("pie")
     assert str(refused.value) == line

@@ -1,0 +1,109 @@
+"""Spotlights are laid where the run has them, and what the answer changes about them is measured on the patches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vif_core.errors import UsageError
+from vif_core.vif.gmm import Spotlights, render
+from vif_core.vif.turns import grid_places
+from vif_core.vlm.layout import ImageGrid
+from vifscope.figures.lights import branch_frame, density, has_spotlights, light_strip, spotlight_frame
+from vifscope.figures.strip import light_strip_figure
+
+GRID = {
+    "frame": "image",
+    "image": 0,
+    "rows": 3,
+    "cols": 6,
+    "offset": 0,
+    "stride": 6,
+    "rect_px": (10.0, 20.0, 130.0, 80.0),
+}
+
+
+@pytest.fixture(scope="module")
+def lit(run_of):
+    return run_of(12, model="mini-llava-vif", pairs=((7, 13), (9, 15)))
+
+
+def test_spotlights_are_laid_on_the_image_in_pixels():
+    light = {"mid": 1, "deep": 3, "branch": "prior", "row": 0.5, "col": 0.25, "spread": 0.1, "weight": 1.0}
+    frame = spotlight_frame({"spotlights": [light]}, GRID)
+    assert frame[["x_px", "y_px", "radius_px"]].iloc[0].tolist() == pytest.approx([40, 50, 12])
+    assert spotlight_frame({"spotlights": None}, GRID).empty
+
+
+def test_their_density_on_the_patches_is_the_map_that_is_injected():
+    """Equations 3 and 4: the same as vif_core renders, on a grid that is not square."""
+    rng = np.random.default_rng(0)
+    centres, spreads, weights = rng.random((4, 2)), 0.02 + 0.2 * rng.random(4), rng.dirichlet(np.ones(4))
+    lights = Spotlights(*(torch.tensor(part[None], dtype=torch.float64) for part in (centres, spreads, weights)))
+    grid = ImageGrid(**GRID)
+    points, extent = (torch.tensor(part[None]) for part in grid_places([grid], 18))
+    wanted = render(lights, points, extent, torch.ones(1, 18, dtype=torch.bool))[0].numpy()
+    listed = [
+        {"mid": 0, "deep": 1, "branch": "prior", "row": row, "col": col, "spread": spread, "weight": weight}
+        for (row, col), spread, weight in zip(centres, spreads, weights, strict=True)
+    ]
+    x0, y0, x1, y1 = grid.boxes_px.transpose(2, 0, 1)
+    found = density(spotlight_frame({"spotlights": listed}, GRID), (x0 + x1)[0] / 2, (y0 + y1)[:, 0] / 2)
+    np.testing.assert_allclose(found.ravel(), wanted, atol=1e-12)
+
+
+def test_maps_that_know_the_target_have_more_lift_and_less_entropy(lit):
+    frame = branch_frame(lit)
+    assert len(frame) == 12 * 2 * 2
+    means = frame.groupby("branch")[["entropy", "box_lift"]].mean()
+    assert means.loc["posterior", "box_lift"] > means.loc["prior", "box_lift"] > 1
+    assert means.loc["posterior", "entropy"] < means.loc["prior", "entropy"]
+
+
+def test_the_broadest_third_is_ambiguous(lit):
+    frame = branch_frame(lit)
+    prior = frame[frame["branch"] == "prior"].groupby("sample_id").agg({"entropy": "mean", "ambiguous": "first"})
+    assert prior["ambiguous"].sum() == 4
+    assert prior[prior["ambiguous"]]["entropy"].min() > prior[~prior["ambiguous"]]["entropy"].max()
+
+
+def test_the_strip_shows_both_branches_of_the_last_pair(lit):
+    strip = light_strip(lit)
+    assert strip["branch"].tolist() == ["prior", "posterior"] * 4
+    for _, row in strip.iterrows():
+        assert row["map"].mean() == pytest.approx(1)
+        sample = lit.sample(row["sample_id"])
+        own = spotlight_frame(sample, sample["images"][0])
+        own = own[(own["deep"] == 15) & (own["branch"] == row["branch"])]
+        np.testing.assert_allclose(row["lights"], own[["x_px", "y_px", "radius_px", "weight"]])
+
+
+def test_each_spotlight_is_a_circle_of_one_spread(lit, assert_legible):
+    strip = light_strip(lit, lit.sample_ids[:2])
+    figure = light_strip_figure(strip)
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [
+        "image",
+        "question alone",
+        "with the answer",
+    ]
+    drawn = [[patch for patch in axes.patches if hasattr(patch, "radius")] for axes in figure.axes[:-1]]
+    assert [len(circles) for circles in drawn] == [0, 2, 2] * 2
+    circles = [circle for panel in drawn for circle in panel]
+    assert [circle.radius for circle in circles] == pytest.approx(
+        np.concatenate(strip["lights"].tolist())[:, 2].tolist()
+    )
+    assert_legible(figure)
+
+
+def test_a_run_without_vif_has_none(run):
+    assert not has_spotlights(run)
+    with pytest.raises(UsageError, match=r"holds no spotlights; expected a run of a model with VIF"):
+        branch_frame(run)
+
+
+def test_a_run_from_before_they_were_kept_opens(run, monkeypatch):
+    older = run.samples().drop(columns="spotlights").iloc[0].to_dict()
+    assert spotlight_frame(older, GRID).empty
+    assert isinstance(spotlight_frame(older, GRID), pd.DataFrame)

@@ -1,0 +1,126 @@
+"""Where VIF's spotlights lie: as maps on the patches, as densities over the picture, and how the answer moves them.
+
+The prior's come from the question alone, the posterior's from question and answer (paper Figure 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vif_core.errors import UsageError
+from vif_core.vlm.layout import ImageGrid, box_weights
+from vifscope.figures.frames import MAP_SIDE_PX, has_map, measured_samples
+from vifscope.runs import RunStore
+
+COLUMNS = ["mid", "deep", "branch", "row", "col", "spread", "weight"]
+BRANCHES = {"prior": "question alone", "posterior": "with the answer"}
+AMBIGUOUS = 1 / 3
+"""Share of the samples, those with the broadest prior maps, that count as ambiguous."""
+LEAST_WEIGHT = 0.01
+"""Spotlights of less weight are not drawn."""
+
+
+def has_spotlights(run: RunStore) -> bool:
+    """Whether any sample of a run has: not without VIF, and not of runs from before they were kept."""
+    return bool(run.samples()["spotlights"].notna().any())
+
+
+def spotlight_frame(sample: dict[str, Any], grid: dict[str, Any]) -> pd.DataFrame:
+    """A sample's spotlights in pixels of the image on which `grid` lies; empty for a model without VIF.
+
+    Columns mid, deep (layers of the pair), branch, x_px, y_px (centre), radius_px (one spread), weight.
+    """
+    x0, y0, x1, y1 = grid["rect_px"]
+    listed = sample.get("spotlights")
+    frame = pd.DataFrame([] if listed is None else list(listed), columns=COLUMNS)
+    frame["x_px"], frame["y_px"] = x0 + frame.pop("col") * (x1 - x0), y0 + frame.pop("row") * (y1 - y0)
+    frame["radius_px"] = frame.pop("spread") * max(x1 - x0, y1 - y0)
+    return frame[["mid", "deep", "branch", "x_px", "y_px", "radius_px", "weight"]]
+
+
+def density(lights: pd.DataFrame, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
+    """The mixture of spotlights (paper equations 3 and 4) at every pair of places: [Y, X], sum 1.
+
+    In logs, so that a narrow spotlight between two places is not lost.
+    """
+    centre = lights[["x_px", "y_px"]].to_numpy(float)
+    radius, weight = lights["radius_px"].to_numpy(float), lights["weight"].to_numpy(float)
+    away = (x_px[None, :, None] - centre[:, 0]) ** 2 + (y_px[:, None, None] - centre[:, 1]) ** 2  # [Y X K]
+    values = np.logaddexp.reduce(np.log(weight.clip(1e-30)) - away / (2 * radius**2), axis=-1)
+    shares = np.exp(values - values.max())
+    return shares / shares.sum()
+
+
+def branch_frame(run: RunStore) -> pd.DataFrame:
+    """A row a sample, layer pair and branch: what the map of its spotlights on the first grid is like.
+
+    Columns sample_id, kind, image (what the bootstrap draws), mid, deep, branch, entropy (nats), box_lift (NaN without
+    boxes), ambiguous (whether the prior's maps, mean over pairs, are among the broadest third). Raises UsageError for a
+    run without spotlights.
+    """
+    rows = []
+    for sample in measured_samples(run):
+        if not has_map(sample):
+            continue
+        grid = sample["images"][0]
+        lights = spotlight_frame(sample, grid)
+        laid = ImageGrid(**{**grid, "offset": 0, "stride": grid["cols"], "rect_px": tuple(grid["rect_px"])})
+        x0, y0, x1, y1 = laid.boxes_px.reshape(laid.rows, laid.cols, 4).transpose(2, 0, 1)
+        boxes = [tuple(box) for box in sample["boxes"]] if sample["boxes"] is not None else []
+        covered = box_weights([laid], laid.n_tokens, boxes) if boxes else np.zeros(laid.n_tokens)
+        for (mid, deep, branch), own in lights.groupby(["mid", "deep", "branch"], sort=False):
+            shares = density(own, (x0 + x1)[0] / 2, (y0 + y1)[:, 0] / 2).ravel()
+            entropy = -(shares * np.log(shares.clip(1e-30))).sum()
+            lift = shares @ covered / covered.mean() if covered.any() else np.nan
+            kept = {name: sample[name] for name in ("sample_id", "kind")}
+            kept["image"] = " ".join(sample["image"]) or sample["sample_id"]
+            rows.append(kept | {"mid": mid, "deep": deep, "branch": branch, "entropy": entropy, "box_lift": lift})
+    if not rows:
+        raise UsageError(
+            f"run {run.path} holds no spotlights",
+            expected="a run of a model with VIF, of this version",
+            next_step="Measure it again with vifscope analyze --model mini-llava-vif",
+        )
+    frame = pd.DataFrame(rows)
+    prior = frame[frame["branch"] == "prior"].groupby("sample_id")["entropy"].mean()
+    broad = prior.index[prior >= prior.quantile(1 - AMBIGUOUS)]
+    return frame.assign(ambiguous=frame["sample_id"].isin(broad))
+
+
+def light_strip(run: RunStore, sample_ids: Sequence[str] | None = None, deep: int | None = None) -> pd.DataFrame:
+    """A few samples' spotlights, from the question alone and with the answer, over the first image (paper Figure 5).
+
+    sample_ids: by default the four whose map the answer changes most in entropy, among the ambiguous with boxes.
+    deep:       the injected layer; by default the last.
+    Columns sample_id, branch, map (array over the image: density, mean 1), lights (x, y, radius in pixels, weight),
+    picture, boxes, question, answer, response, correct. Raises UsageError for a run without spotlights.
+    """
+    frame = branch_frame(run)
+    deep = int(frame["deep"].max()) if deep is None else deep
+    if sample_ids is None:
+        known = frame[frame["ambiguous"] & frame["box_lift"].notna() & (frame["deep"] == deep)]
+        entropy = known.pivot(index="sample_id", columns="branch", values="entropy")
+        change = (entropy.get("posterior", np.nan) - entropy["prior"]).abs()
+        sample_ids = change.sort_values(ascending=False).index[:4].tolist()
+    samples = {sample["sample_id"]: sample for sample in measured_samples(run)}
+    rows = []
+    for sample_id in sample_ids:
+        sample = samples[sample_id]
+        grid = sample["images"][0]
+        lights = spotlight_frame(sample, grid)
+        picture = run.image(sample_id, 0)
+        shrink = MAP_SIDE_PX / max(picture.size)
+        wide, high = (max(1, round(side * shrink)) for side in picture.size)
+        kept = {name: sample[name] for name in ("sample_id", "boxes", "question", "answer", "response", "correct")}
+        for branch in BRANCHES:
+            own = lights[(lights["deep"] == deep) & (lights["branch"] == branch)]
+            if own.empty:
+                continue
+            shown = density(own, (np.arange(wide) + 0.5) / shrink, (np.arange(high) + 0.5) / shrink)
+            listed = own[own["weight"] >= LEAST_WEIGHT][["x_px", "y_px", "radius_px", "weight"]].to_numpy(float)
+            rows.append({**kept, "branch": branch, "map": shown * shown.size, "lights": listed, "picture": picture})
+    return pd.DataFrame(rows)
