@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vifscope.comparison import Comparison
     from vifscope.evaluation import Evaluation
     from vifscope.figures.gallery import Gallery
+    from vifscope.figures.viewer import View
     from vifscope.runs import RunStore
 
 EMBEDDED = "mini-llava"
@@ -161,6 +162,16 @@ class Run:
         Raises UsageError for another name, and for spotlights that the run does not hold.
         """
         return self._gallery.figure(name)
+
+    def view(self, samples: int | Sequence[str] = 12) -> View:
+        """A viewer of some samples, layer by layer: a notebook shows it, and its `html` stands alone as a file.
+
+        samples: ids, or so many of the first. Raises UsageError for samples that the run did not measure.
+        """
+        from vifscope.figures.viewer import View, viewer_html
+
+        ids = self.sample_ids[:samples] if isinstance(samples, int) else samples
+        return View(viewer_html([(self.store, sample_id) for sample_id in ids]))
 
     def summary_dict(self) -> dict[str, Any]:
         """What the run found, ready for JSON: accuracy, attenuation index, every layer, a sentence, the files written.

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from plotly.offline import get_plotlyjs
+
 from vif_core.errors import UsageError
 from vifscope.claims import Claim, claims, claims_frame
 from vifscope.comparison import Comparison
+from vifscope.figures.frames import ATTENUATION, wide
 from vifscope.figures.gallery import FIGURES, Gallery
+from vifscope.figures.interactive import Track, spine_figure, violins_figure
 from vifscope.figures.theme import render
+from vifscope.figures.viewer import CURVES, viewer_html
 from vifscope.runs import RunStore
 from vifscope.runs.disk import make_folders, write_file
 
-FORMATS = ("pdf", "png", "svg")
+FORMATS = ("pdf", "png", "svg", "html")
+VIEWED = 24
+"""Samples of each run that its samples.html steps through."""
 
 
 def draw(
@@ -25,9 +32,11 @@ def draw(
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[list[str], list[Claim]]:
     """Writes OUT/RUN/NAME.FORMAT for each run's figures, OUT/NAME.FORMAT for those of several runs together, and with
-    `paper` OUT/claims.csv. Returns the paths in `out`, and with `paper` the claims. A figure that a run has nothing for
-    is left out.
+    `paper` OUT/claims.csv. A figure that a run has nothing for is left out.
 
+    In html a run has curves.html and violins.html, which show numbers under the pointer, and samples.html, which steps
+    through samples and layers; several runs together have the browser (`vifscope app`).
+    Returns the paths in `out`, and with `paper` the claims.
     Raises UsageError for a format that is not known and for runs that cannot be compared, VifError where the disk
     refuses.
     """
@@ -48,8 +57,15 @@ def draw(
             continue
         make_folders((out / path).parent)
         for suffix in formats:
-            write_file(out / f"{path}.{suffix}", render(figure, suffix))
-            written.append(f"{path}.{suffix}")
+            if suffix != "html":
+                write_file(out / f"{path}.{suffix}", render(figure, suffix))
+                written.append(f"{path}.{suffix}")
+    if "html" in formats:
+        for name, gallery in _galleries(runs):
+            make_folders(out / name)
+            for file, content in _pages(gallery).items():
+                write_file(out / name / file, content.encode())
+                written += [f"{name}/{file}"] if file.endswith(".html") else []
     progress("drawing", len(drawings), len(drawings))
     found = claims(runs) if paper else []
     if paper:
@@ -57,6 +73,21 @@ def draw(
         write_file(out / "claims.csv", claims_frame(found).to_csv(index=False).encode())
         written.append("claims.csv")
     return written, found
+
+
+def _pages(gallery: Gallery) -> dict[str, str]:
+    """A run's interactive figures by file, and plotly's script, which they share."""
+    run = gallery.run
+    curves = wide(gallery.summary, [*CURVES])
+    figures = {
+        "curves.html": spine_figure([Track(run.path.resolve().name, None, curves)], [*CURVES]),
+        "violins.html": violins_figure(
+            [gallery.violins], [wide(gallery.summary, ATTENUATION)], [run.path.resolve().name]
+        ),
+    }
+    pages = {name: figure.to_html(include_plotlyjs="directory") for name, figure in figures.items()}
+    viewed = [(run, sample_id) for sample_id in run.sample_ids[:VIEWED]]
+    return pages | {"samples.html": viewer_html(viewed), "plotly.min.js": get_plotlyjs()}
 
 
 def _galleries(runs: Sequence[RunStore]) -> list[tuple[str, Gallery]]:

@@ -7,6 +7,7 @@ from typing import Any
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
 
 from vifscope.figures.interactive import Track, spine_figure
+from vifscope.figures.viewer import viewer_html
 from vifscope_browser.address import address_of, number
 from vifscope_browser.catalogue import CURVES, Browsed, Catalogue, Chosen
 from vifscope_browser.choice import choice
@@ -135,6 +136,12 @@ def register(app: Dash, catalogue: Catalogue) -> None:
         chosen = _chosen(row, head, grid)
         return {"content": as_csv(catalogue, sample_id, chosen), "filename": f"{sample_id}.csv", "type": "text/csv"}
 
+    @app.callback(Output("download", "data", allow_duplicate=True), Input("html", "n_clicks"),
+                  State("sample-id", "data"), prevent_initial_call=True)  # fmt: skip
+    def save_page(_clicks, sample_id):
+        page = viewer_html([(run.store, sample_id) for run in catalogue.holders(sample_id)])
+        return {"content": page, "filename": f"{sample_id}.html", "type": "text/html"}
+
 
 def _heading(catalogue: Catalogue, sample_id: str, stored: dict[str, Any]) -> html.Div:
     ids = catalogue.samples.index
@@ -182,7 +189,9 @@ def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
                                                          updatemode="drag")], className="opacity"),
             html.Div([html.Button(text, id=name, className="quiet", title=title) for name, text, title in
                       (("png", "PNG", "Save the maps as PNG"), ("svg", "SVG", "Save the maps as SVG"),
-                       ("csv", "CSV", "Save the maps' numbers"), ("link", "Copy link", "A link to this view"),
+                       ("csv", "CSV", "Save the maps' numbers"),
+                       ("html", "HTML", "Save this sample as a page that needs nothing else"),
+                       ("link", "Copy link", "A link to this view"),
                        ("show-heads", "All heads", "Every head of this layer, below"))], className="buttons"),
         ],
         className="controls",

@@ -14,6 +14,7 @@ import pytest
 from vifscope_browser.catalogue import Chosen
 
 from vifscope.figures.lights import spotlight_frame
+from vifscope.figures.viewer import viewer_html
 
 pytestmark = pytest.mark.browser
 
@@ -195,7 +196,7 @@ def test_spotlights_stand_where_the_run_has_them_in_injected_layers_alone(page, 
     assert page.evaluate(circles, 1) == []
 
 
-@pytest.mark.parametrize(("button", "suffix"), [("png", "png"), ("svg", "svg"), ("csv", "csv")])
+@pytest.mark.parametrize(("button", "suffix"), [("png", "png"), ("svg", "svg"), ("csv", "csv"), ("html", "html")])
 def test_the_view_is_saved(page, sample, button, suffix):
     with page.expect_download() as download:
         page.click(f"#{button}")
@@ -228,3 +229,25 @@ def test_nothing_is_cut_off_at_the_side(page, address, width, path):
     page.wait_for_selector("#page section")
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+
+
+def test_a_saved_page_stands_alone_and_steps_through_layers_and_runs(page, catalogue, tmp_path):
+    sample_id = catalogue.samples.index[1]
+    file = tmp_path / "sample.html"
+    file.write_text(viewer_html([(run.store, sample_id) for run in catalogue.runs]))
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(file.as_uri())
+    page.wait_for_selector("body[data-layer='0']")
+    blank = page.evaluate("document.getElementById('map').toDataURL()")
+    for _ in range(13):
+        page.click("#on")
+    page.wait_for_selector("body[data-layer='13']")
+    assert page.inner_text("#at") == "13 of 15"
+    mine = catalogue.runs[0].curves(sample_id).set_index("layer").loc[13]
+    assert f"entropy (nats) {mine['visual_entropy']:.3g}" in page.inner_text("#said")
+    base = page.evaluate("document.getElementById('map').toDataURL()")
+    page.select_option("#sample", "1")
+    assert "VIF's spotlights" in page.inner_text("#legend")
+    assert len({blank, base, page.evaluate("document.getElementById('map').toDataURL()")}) == 3
+    assert [address for address in asked if not address.startswith(("file:", "data:"))] == []

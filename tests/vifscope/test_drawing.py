@@ -31,3 +31,14 @@ def test_another_format_is_refused(run, tmp_path, formats):
     with pytest.raises(UsageError, match="expected of pdf, png, svg"):
         draw([run], tmp_path, formats)
     assert not list(tmp_path.iterdir())
+
+
+def test_html_gives_pages_that_share_one_script(run, tmp_path):
+    written, _ = draw([run], tmp_path, ["html"])
+    folder = tmp_path / run.path.name
+    assert written == [f"{run.path.name}/{name}.html" for name in ("curves", "violins", "samples")]
+    assert (folder / "plotly.min.js").stat().st_size > 1e6
+    for name in ("curves", "violins"):
+        page = (folder / f"{name}.html").read_text()
+        assert 'src="plotly.min.js"' in page
+        assert len(page) < 2e6

@@ -214,7 +214,7 @@ def compare(
 def figures(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs of the same data; the first is the baseline.")],
     out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("figures"),
-    formats: Annotated[str, typer.Option("--format", help="Of pdf, png and svg, with commas.")] = "pdf,png",
+    formats: Annotated[str, typer.Option("--format", help="Of pdf, png, svg and html, with commas.")] = "pdf,png",
     paper: Annotated[bool, typer.Option("--paper", help="Also hold the runs against the paper's claims.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:

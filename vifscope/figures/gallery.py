@@ -22,20 +22,20 @@ class Gallery:
     """Draws the figures of `run` for one kind of map; what several of them show is read and computed once."""
 
     def __init__(self, run: RunStore, map_kind: str = "raw") -> None:
-        self._run = run
+        self.run = run
         self._map_kind = map_kind
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        return summary_frame(self._run, self._map_kind)
+        return summary_frame(self.run, self._map_kind)
 
     @cached_property
     def violins(self) -> pd.DataFrame:
-        return violin_frame(self._run, self._map_kind)
+        return violin_frame(self.run, self._map_kind)
 
     @cached_property
     def strip(self) -> pd.DataFrame:
-        return map_strip(self._run, map_kind=self._map_kind)
+        return map_strip(self.run, map_kind=self._map_kind)
 
     def figure(self, name: str, theme: Theme = LIGHT) -> Figure:
         """One of FIGURES. Raises UsageError for another name, and where the run has nothing to draw in it."""
@@ -51,5 +51,5 @@ class Gallery:
             case "maps":
                 return map_strip_figure(self.strip, theme=theme)
             case "spotlights":
-                return light_strip_figure(light_strip(self._run), theme=theme)
+                return light_strip_figure(light_strip(self.run), theme=theme)
         raise UsageError(f"there is no figure {name!r}", expected=f"one of {', '.join(FIGURES)}")

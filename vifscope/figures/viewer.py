@@ -1,0 +1,104 @@
+"""Samples as one HTML file that needs nothing else: maps over the picture, layer by layer, and their metrics."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_hex
+
+from vif_core.errors import UsageError
+from vifscope.figures.lights import LEAST_WEIGHT, spotlight_frame
+from vifscope.figures.theme import MAP_COLOURS
+from vifscope.runs import RunStore
+from vifscope.runs.maps import on_grid
+
+CURVES = {"visual_ratio": "visual ratio", "visual_entropy": "entropy (nats)", "box_lift": "box lift"}
+LONGEST_PX = 640
+"""Pictures are made smaller to this."""
+
+
+class View:
+    """A viewer that a notebook shows in a frame of its own, and that `html` gives as a file."""
+
+    def __init__(self, page: str, height_px: int = 680) -> None:
+        self.html, self._height_px = page, height_px
+
+    def _repr_html_(self) -> str:
+        framed = html.escape(self.html, quote=True)
+        return f'<iframe srcdoc="{framed}" style="width: 100%; height: {self._height_px}px; border: 0"></iframe>'
+
+
+def viewer_html(shown: Sequence[tuple[RunStore, str]]) -> str:
+    """The page that steps through samples, each of a run, and all of their layers.
+
+    shown: runs and ids of their samples. Raises UsageError for none, and for samples that a run did not measure.
+    """
+    if not shown:
+        raise UsageError("no sample to view", expected="one at least")
+    layers: dict[Path, pd.DataFrame] = {}
+    samples = []
+    for run, sample_id in shown:
+        if run.path not in layers:
+            own = run.layers()
+            layers[run.path] = own[own["map"] == "raw"]
+        mine = layers[run.path]
+        samples.append(_told(run, sample_id, mine[mine["sample_id"] == sample_id]))
+    colours = [to_hex(colour) for colour in mpl.colormaps[MAP_COLOURS](np.linspace(0, 1, 64))]
+    data = json.dumps({"colours": colours, "samples": samples}, allow_nan=False, separators=(",", ":"))
+    template = Template((files("vifscope.figures") / "viewer.html").read_text(encoding="utf-8"))
+    return template.substitute(title="vifscope", data=data.replace("<", "\\u003c"))
+
+
+def _told(run: RunStore, sample_id: str, layers: pd.DataFrame) -> dict[str, Any]:
+    flow = run.flow(sample_id)  # [L R V]; refuses what was not measured
+    sample = run.sample(sample_id)
+    layers = layers.set_index("layer").reindex(range(len(flow)))
+    grid = next((grid for grid in run.grids(sample_id) if grid["image"] == 0), None)
+    measured = np.asarray(sample["measured"], dtype=bool)
+    maps = on_grid(flow[:, measured].mean(1), grid) if grid and measured.any() else np.zeros((0, 0, 0))
+    picture = run.image(sample_id, 0)
+    wide, high = picture.size
+    picture.thumbnail((LONGEST_PX, LONGEST_PX))
+    encoded = io.BytesIO()
+    picture.save(encoded, "PNG")
+    right = {True: " (right)", False: " (wrong)"}.get(sample["correct"], "")
+    return {
+        "run": run.path.resolve().name,
+        "id": sample_id,
+        "question": sample["question"],
+        "told": f"Answer: {sample['answer'] or 'not known'}. Response: {sample['response']}{right}",
+        "picture": f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}",
+        "wide": wide,
+        "high": high,
+        "rect": list(grid["rect_px"]) if grid else [0, 0, wide, high],
+        "boxes": [list(box) for box in sample["boxes"]] if sample["boxes"] is not None else [],
+        "depth": len(flow),
+        "maps": np.nan_to_num(maps).round(5).tolist(),
+        "curves": {
+            words: [None if np.isnan(value) else round(float(value), 5) for value in layers[name]]
+            for name, words in CURVES.items()
+            if layers[name].notna().any()
+        },
+        "spotlights": _lights(sample, grid) if grid else {},
+    }
+
+
+def _lights(sample: dict[str, Any], grid: dict[str, Any]) -> dict[int, dict[str, list[list[float]]]]:
+    """By injected layer and branch: [x, y, radius, weight] in pixels."""
+    found: dict[int, dict[str, list[list[float]]]] = {}
+    for light in spotlight_frame(sample, grid).to_dict("records"):
+        if light["weight"] >= LEAST_WEIGHT:
+            shown = [round(float(light[name]), 4) for name in ("x_px", "y_px", "radius_px", "weight")]
+            found.setdefault(int(light["deep"]), {}).setdefault(light["branch"], []).append(shown)
+    return found
