@@ -11,7 +11,7 @@ import numpy as np
 from dash import dcc, html
 from plotly.colors import get_colorscale
 
-from vifscope.figures.interactive import heads_figure, overlay_figure, patch_figure
+from vifscope.figures.interactive import multiples_figure, overlay_figure, patch_figure
 from vifscope.figures.lights import LEAST_WEIGHT, spotlight_frame
 from vifscope.runs.maps import on_grid
 from vifscope_browser.catalogue import Browsed, Catalogue, Chosen
@@ -94,7 +94,14 @@ def heads_view(run: Browsed, sample_id: str, grid: int, layer: int) -> html.Div:
     if not heads:
         return html.P(f"{run.name} keeps no maps of single heads.", className="empty")
     maps = np.stack([run.maps(sample_id, Chosen(head=head, grid=grid))[layer] for head in range(heads)])
-    return html.Div([html.B(f"{run.name}, layer {layer}"), dcc.Graph(figure=heads_figure(maps), config=GRAPH)])
+    figure = multiples_figure(maps, "head")
+    return html.Div([html.B(f"{run.name}, layer {layer}"), dcc.Graph(figure=figure, config=GRAPH)])
+
+
+def layers_view(run: Browsed, sample_id: str, chosen: Chosen) -> html.Div:
+    maps, note = run.maps_or_mean(sample_id, chosen)
+    named = f"{run.name} ({note})" if note else run.name
+    return html.Div([html.B(named), dcc.Graph(figure=multiples_figure(maps, "layer"), config=GRAPH)])
 
 
 def as_csv(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> str:

@@ -11,7 +11,7 @@ from vifscope.figures.viewer import viewer_html
 from vifscope_browser.address import address_of, number
 from vifscope_browser.catalogue import CURVES, Browsed, Catalogue, Chosen
 from vifscope_browser.choice import choice
-from vifscope_browser.content import COLOURS, GRAPH, MOST, as_csv, heads_view, pack, patch_view, tokens
+from vifscope_browser.content import COLOURS, GRAPH, MOST, as_csv, heads_view, layers_view, pack, patch_view, tokens
 
 LIGHTS = {
     "prior": "Spotlights: from the question",
@@ -55,6 +55,8 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
             html.H2("Who looks at a patch"),
             html.P("Click a patch of a map.", className="note", id="patch-said"),
             html.Div(id="patch"),
+            html.H2("All layers"),
+            html.Div(html.P("Press All layers, above.", className="note"), id="layers"),
             html.H2("Heads of this layer"),
             html.Div(html.P("Press All heads, above.", className="note"), id="heads"),
             dcc.Store(id="packed", data=packed),
@@ -129,6 +131,13 @@ def register(app: Dash, catalogue: Catalogue) -> None:
     def show_heads(_clicks, layer, sample_id, grid):
         return [heads_view(run, sample_id, int(grid or 0), layer) for run in catalogue.holders(sample_id)[:MOST]]
 
+    @app.callback(Output("layers", "children"), Input("show-layers", "n_clicks"), State("sample-id", "data"),
+                  State("row", "data"), State("head", "value"), State("grid", "value"),
+                  prevent_initial_call=True)  # fmt: skip
+    def show_layers(_clicks, sample_id, row, head, grid):
+        chosen = _chosen(row, head, grid)
+        return [layers_view(run, sample_id, chosen) for run in catalogue.holders(sample_id)[:MOST]]
+
     @app.callback(Output("download", "data"), Input("csv", "n_clicks"), State("sample-id", "data"),
                   State("row", "data"), State("head", "value"), State("grid", "value"),
                   prevent_initial_call=True)  # fmt: skip
@@ -192,6 +201,7 @@ def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
                        ("csv", "CSV", "Save the maps' numbers"),
                        ("html", "HTML", "Save this sample as a page that needs nothing else"),
                        ("link", "Copy link", "A link to this view"),
+                       ("show-layers", "All layers", "The map of every layer, below"),
                        ("show-heads", "All heads", "Every head of this layer, below"))], className="buttons"),
         ],
         className="controls",

@@ -159,6 +159,14 @@ def test_all_heads_of_the_layer_are_drawn(page, sample):
     page.wait_for_function("document.querySelectorAll('#heads .heatmaplayer image').length === 8")
 
 
+def test_all_layers_are_drawn_each_over_its_own_maximum(page, sample, catalogue):
+    page.click("#show-layers")
+    page.wait_for_function("document.querySelectorAll('#layers .heatmaplayer image').length === 32")
+    drawn = page.evaluate("document.querySelectorAll('#layers .js-plotly-plot')[1].data.map(trace => trace.z)")
+    wanted = catalogue.runs[1].maps(sample, Chosen())
+    np.testing.assert_allclose(np.float32(drawn), wanted / wanted.max((1, 2), keepdims=True), atol=1e-5)
+
+
 def test_the_scale_smoothing_and_opacity_change_what_is_drawn(page, sample, catalogue):
     page.click("#smooth input")
     page.wait_for_function("document.querySelectorAll('#panels .js-plotly-plot')[0].data[0].zsmooth === 'best'")

@@ -121,22 +121,22 @@ def patch_figure(weights: np.ndarray, tokens: Sequence[str]) -> go.Figure:
     return quiet(figure)
 
 
-def heads_figure(maps: np.ndarray) -> go.Figure:
-    """Small multiples of one layer's heads: maps [H, rows, cols], each over its own maximum."""
+def multiples_figure(maps: np.ndarray, word: str) -> go.Figure:
+    """Small multiples of one map each: maps [N, rows, cols] over their own maxima, named by `word` and their place."""
     across = min(8, len(maps))
     down = -(-len(maps) // across)
     figure = make_subplots(
         down, across, horizontal_spacing=0.01, vertical_spacing=0.12 / down,
-        subplot_titles=[f"head {head}" for head in range(len(maps))],
+        subplot_titles=[f"{word} {place}" for place in range(len(maps))],
     )  # fmt: skip
-    for head, weights in enumerate(maps):
+    for place, weights in enumerate(maps):
         trace = go.Heatmap(
             z=_over_maximum(weights).tolist(), colorscale=MAP_COLOURS, showscale=False, zmin=0, zmax=1,
-            hovertemplate=f"head {head}<br>over its maximum %{{z:.3f}}<extra></extra>",
+            hovertemplate=f"{word} {place}<br>over its maximum %{{z:.3f}}<extra></extra>",
         )  # fmt: skip
-        figure.add_trace(trace, head // across + 1, head % across + 1)
-        anchor = "x" if head == 0 else f"x{head + 1}"
-        figure.update_yaxes(scaleanchor=anchor, row=head // across + 1, col=head % across + 1)
+        figure.add_trace(trace, place // across + 1, place % across + 1)
+        anchor = "x" if place == 0 else f"x{place + 1}"
+        figure.update_yaxes(scaleanchor=anchor, row=place // across + 1, col=place % across + 1)
     figure.update_xaxes(visible=False, constrain="domain")
     figure.update_yaxes(visible=False, autorange="reversed", constrain="domain")
     figure.update_annotations(font_size=11)

@@ -8,7 +8,7 @@ import pytest
 
 from vifscope.figures.interactive import (
     Track,
-    heads_figure,
+    multiples_figure,
     overlay_figure,
     patch_figure,
     ranks,
@@ -85,7 +85,7 @@ def test_a_patch_has_a_line_a_row_and_a_column_a_layer():
 
 
 def test_each_head_is_drawn_over_its_own_maximum(maps):
-    figure = heads_figure(maps)
+    figure = multiples_figure(maps, "head")
     assert len(figure.data) == LAYERS
     assert all(np.max(trace.z) == 1 for trace in figure.data)
 
