@@ -8,7 +8,7 @@ from dash import Dash, Input, Output, dcc, html
 from flask import Response, abort
 
 from vif_core.errors import VifError
-from vifscope_browser import overview, sample, samples
+from vifscope_browser import ask, overview, sample, samples
 from vifscope_browser.catalogue import THUMBNAIL_PX, Catalogue
 from vifscope_browser.guard import guard
 
@@ -22,15 +22,15 @@ HELP = (
 )
 
 
-def create_app(catalogue: Catalogue, host: str = "127.0.0.1", port: int = 8050) -> Dash:
-    """The app over these runs, to be served at host:port; its `server` is a Flask app."""
+def create_app(catalogue: Catalogue, host: str = "127.0.0.1", port: int = 8050, asker: ask.Asker | None = None) -> Dash:
+    """The app over these runs, to be served at host:port; its `server` is a Flask app. asker: of the page Ask."""
     app = Dash(
         __name__, title="vifscope", update_title="", suppress_callback_exceptions=True, serve_locally=True,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )  # fmt: skip
     guard(app.server, host, port)
     _routes(app, catalogue)
-    app.layout = _frame(catalogue)
+    app.layout = _frame(catalogue, asker is not None)
 
     @app.callback(Output("page", "children"), Input("address", "pathname"), Input("address", "search"))
     def show(pathname: str, search: str):
@@ -41,6 +41,8 @@ def create_app(catalogue: Catalogue, host: str = "127.0.0.1", port: int = 8050) 
                     return samples.layout(catalogue, asked)
                 case "/sample":
                     return sample.layout(catalogue, asked)
+                case "/ask":
+                    return ask.layout(asker)
                 case "/":
                     return overview.layout(catalogue)
         except VifError as error:
@@ -50,10 +52,14 @@ def create_app(catalogue: Catalogue, host: str = "127.0.0.1", port: int = 8050) 
     samples.register(app, catalogue)
     sample.register(app, catalogue)
     overview.register(app, catalogue)
+    if asker is not None:
+        ask.register(app, asker)
     return app
 
 
-def _frame(catalogue: Catalogue) -> html.Div:
+def _frame(catalogue: Catalogue, asks: bool) -> html.Div:
+    pages = [dcc.Link("Overview", href="/", id="to-overview"), dcc.Link("Samples", href="/samples", id="to-samples")]
+    pages += [dcc.Link("Ask", href="/ask", id="to-ask")] if asks else []
     problems = [html.P(problem, className="problem", role="alert") for problem in catalogue.problems]
     keys = [item for key, what in HELP for item in (html.Dt(html.Kbd(key)), html.Dd(what))]
     return html.Div(
@@ -62,8 +68,7 @@ def _frame(catalogue: Catalogue) -> html.Div:
             html.Header(
                 [
                     html.Span("vifscope", className="brand"),
-                    html.Nav([dcc.Link("Overview", href="/", id="to-overview"),
-                              dcc.Link("Samples", href="/samples", id="to-samples")], **{"aria-label": "Pages"}),
+                    html.Nav(pages, **{"aria-label": "Pages"}),
                     html.Span(_legend(catalogue), className="runs"),
                     html.Button("Light / dark", id="theme", className="quiet", title="Light or dark page"),
                     html.Button("?", id="help-button", className="quiet", title="Keys", **{"aria-label": "Help"}),
@@ -79,8 +84,8 @@ def _frame(catalogue: Catalogue) -> html.Div:
 
 def _legend(catalogue: Catalogue) -> list[html.Span]:
     return [
-        html.Span([html.I(className=f"dot run-{number % 6}"), run.name], title=str(run.store.path))
-        for number, run in enumerate(catalogue.runs)
+        html.Span([html.I(className=f"dot run-{run.colour}"), run.name], title=str(run.store.path))
+        for run in catalogue.runs
     ]
 
 

@@ -21,6 +21,7 @@ from vifscope.runs.maps import on_grid
 
 Image.MAX_IMAGE_PIXELS = 50_000_000
 
+COLOURS = 6
 THUMBNAIL_PX = 192
 MEAN_SAMPLES = 200
 CURVES = ("visual_ratio", "visual_entropy", "box_lift")
@@ -49,10 +50,10 @@ class Chosen:
 
 
 class Browsed:
-    """One run. name: unique among the runs that are browsed."""
+    """One run. name: unique among the runs that are browsed.     colour: number of its colour, by its place."""
 
-    def __init__(self, store: RunStore, name: str) -> None:
-        self.store, self.name = store, name
+    def __init__(self, store: RunStore, name: str, colour: int = 0) -> None:
+        self.store, self.name, self.colour = store, name, colour % COLOURS
 
     @cached_property
     def layers(self) -> pd.DataFrame:
@@ -150,10 +151,14 @@ class Browsed:
 
 
 class Catalogue:
-    """The runs, the baseline first, and the samples that the first of them holds."""
+    """The runs, the baseline first, and the samples that the first of them holds.
+
+    answers: runs of single questions that were asked live, which stand on no page but their sample's.
+    """
 
     def __init__(self, runs: Sequence[Browsed], problems: Sequence[str] = ()) -> None:
         self.runs = list(runs)
+        self.answers: list[Browsed] = []
         self._refused = list(problems)
 
     @classmethod
@@ -173,7 +178,7 @@ class Catalogue:
                 continue
             taken = {run.name for run in runs}
             name = path.resolve().name
-            runs.append(Browsed(store, name if name not in taken else f"{name} ({len(runs) + 1})"))
+            runs.append(Browsed(store, name if name not in taken else f"{name} ({len(runs) + 1})", len(runs)))
         if not runs:
             raise UsageError("; ".join(refused), expected="a folder that vifscope analyze wrote")
         return cls(runs, refused)
@@ -199,9 +204,17 @@ class Catalogue:
         change = self.runs[-1].deep["visual_entropy"] - self.runs[0].deep["visual_entropy"]
         return table.assign(entropy_change=change.reindex(table.index))
 
+    def add_answers(self, found: Sequence[tuple[Path, str]]) -> None:
+        """Runs of one question that was asked live, and what each is called."""
+        self.answers += [Browsed(RunStore.open(path), name, place) for place, (path, name) in enumerate(found)]
+
+    def place(self, run: Browsed) -> int:
+        """The number by which addresses of pictures name a run."""
+        return [*self.runs, *self.answers].index(run)
+
     def holders(self, sample_id: str) -> list[Browsed]:
         """The runs that measured a sample. Raises UsageError where none did."""
-        found = [run for run in self.runs if sample_id in run.deep.index]
+        found = [run for run in [*self.runs, *self.answers] if sample_id in run.deep.index]
         if not found:
             raise UsageError(f"no run holds sample {sample_id}", expected="an id from the page of samples")
         return found
@@ -237,9 +250,10 @@ class Catalogue:
     @lru_cache(maxsize=512)  # noqa: B019  one catalogue lives as long as its server
     def picture(self, number: int, sample_id: str, i: int = 0, longest_px: int | None = None) -> bytes:
         """An image of a sample as PNG. Raises UsageError for what the runs do not hold, VifError for a broken file."""
-        if not 0 <= number < len(self.runs):
+        every = [*self.runs, *self.answers]
+        if not 0 <= number < len(every):
             raise UsageError(f"there is no run {number}")
-        image = self.runs[number].store.image(sample_id, i)
+        image = every[number].store.image(sample_id, i)
         if longest_px:
             image.thumbnail((longest_px, longest_px))
         buffer = io.BytesIO()

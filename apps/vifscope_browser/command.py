@@ -13,6 +13,10 @@ def app(
         list[Path] | None,
         typer.Argument(help="Folders of runs; the first is the baseline.", show_default="the two newest in runs/"),
     ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model to ask live, on a page of its own; answers are kept in runs/asked.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Of that model: cpu, cuda, cuda:1, ...")] = "auto",
     port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8050,
     host: Annotated[str, typer.Option(help="Where to listen; anything but 127.0.0.1 lets others in.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
@@ -25,8 +29,10 @@ def app(
 
       vifscope app runs/mini-llava-specks-test-1a2b3c4d runs/mini-llava-vif-specks-test-5e6f7a8b
 
+      vifscope app --model mini-llava-vif
+
       vifscope app --port 9000 --no-browser
     """
     from vifscope_browser.serve import serve
 
-    serve(runs or [], host=host, port=port, browser=browser)
+    serve(runs or [], model=model, device=device, host=host, port=port, browser=browser)

@@ -29,7 +29,7 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> dict[str, Any]
     runs = []
     for run in catalogue.holders(sample_id)[:MOST]:
         maps, note = run.maps_or_mean(sample_id, chosen)
-        place = catalogue.runs.index(run)
+        place = catalogue.place(run)
         grid = run.grid(sample_id, chosen)
         stored = run.store.sample(sample_id)
         size = run.store.image(sample_id, grid["image"]).size
@@ -37,7 +37,7 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> dict[str, Any]
         boxes = stored["boxes"] if grid["image"] == 0 else []
         figure = overlay_figure(address, size, grid, maps[0], boxes if boxes is not None else [])
         shown = {"figure": figure.to_plotly_json(), "maps": maps.tolist()}
-        shown |= {"name": run.name, "note": note, "place": place, "spotlights": _spotlights(stored, grid)}
+        shown |= {"name": run.name, "note": note, "colour": run.colour, "spotlights": _spotlights(stored, grid)}
         runs.append(shown | {"curves": run.curves(sample_id).to_dict("list")})
     scales = {name: get_colorscale(name) for name in (*COLOURS, "RdBu_r")}
     return {"sample": sample_id, "runs": runs, "colourscales": scales}

@@ -161,7 +161,7 @@ def _heading(catalogue: Catalogue, sample_id: str, stored: dict[str, Any]) -> ht
         mine = run.store.sample(sample_id)
         mark = {True: "✓ ", False: "✗ "}.get(mine["correct"], "")
         verdicts.append(
-            html.P([html.I(className=f"dot run-{catalogue.runs.index(run) % 6}"), f"{mark}{mine['response']}"],
+            html.P([html.I(className=f"dot run-{run.colour}"), f"{mark}{mine['response']}"],
                    title=run.name)
         )  # fmt: skip
     return html.Div(
@@ -215,7 +215,7 @@ def _panels(packed: dict[str, Any]) -> list[html.Figure]:
         shown.append((2, f"{names[1]} less {names[0]}", packed["runs"][0]["figure"]))
     return [
         html.Figure(
-            [html.Figcaption([html.I(className=f"dot run-{packed['runs'][place]['place'] % 6}")
+            [html.Figcaption([html.I(className=f"dot run-{packed['runs'][place]['colour']}")
                               if place < len(names) else "", name]),
              dcc.Graph(id={"type": "map", "run": place}, figure=figure, config=GRAPH, className="map",
                        style={"height": "22rem"})]

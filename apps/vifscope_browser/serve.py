@@ -14,23 +14,37 @@ from waitress.server import BaseWSGIServer
 
 from vif_core.errors import UsageError
 from vifscope_browser.app import create_app
+from vifscope_browser.ask import Asker
 from vifscope_browser.catalogue import Catalogue
 
 LOCAL = "127.0.0.1"
 NEWEST = 2
 DEMO = Path("runs") / "demo"
+ASKED = Path("runs") / "asked"
 DEMO_SAMPLES = 24
 THREADS = 8
 
 
-def serve(paths: Sequence[Path], *, host: str = LOCAL, port: int = 8050, browser: bool = True) -> None:
-    """Serves the runs until interrupted. Raises UsageError where a folder is no run or the port is taken."""
+def serve(
+    paths: Sequence[Path],
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    host: str = LOCAL,
+    port: int = 8050,
+    browser: bool = True,
+) -> None:
+    """Serves the runs until interrupted, and a page that asks `model`, whose answers are kept in runs/asked.
+
+    Raises UsageError where a folder is no run or the port is taken.
+    """
     catalogue = Catalogue.open(paths or newest_runs(Path("runs")) or [_demo()])
     for problem in catalogue.problems:
         print(f"vifscope: {problem}", file=sys.stderr)
-    server = listening(catalogue, host, port)
+    server = listening(catalogue, host, port, Asker(catalogue, model, ASKED, device) if model else None)
     if host != LOCAL:
-        print(f"vifscope: warning: whoever reaches {host} can read these runs", file=sys.stderr)
+        can = "read these runs" + (" and ask the model" if model else "")
+        print(f"vifscope: warning: whoever reaches {host} can {can}", file=sys.stderr)
     address = f"http://{LOCAL if host in ('0.0.0.0', '::') else host}:{server.effective_port}/"
     print(f"{address}  (Ctrl-C ends it)", file=sys.stderr)
     if browser:
@@ -38,7 +52,7 @@ def serve(paths: Sequence[Path], *, host: str = LOCAL, port: int = 8050, browser
     server.run()
 
 
-def listening(catalogue: Catalogue, host: str = LOCAL, port: int = 0) -> BaseWSGIServer:
+def listening(catalogue: Catalogue, host: str = LOCAL, port: int = 0, asker: Asker | None = None) -> BaseWSGIServer:
     """A server of the app that listens, to be `run`. port 0: a free one. Raises UsageError where the port is taken."""
     try:
         listener = socket.create_server((host, port))
@@ -46,7 +60,7 @@ def listening(catalogue: Catalogue, host: str = LOCAL, port: int = 0) -> BaseWSG
         raise UsageError(
             f"{host}:{port} cannot be listened on ({error.strerror})", next_step="Name another with --port, or 0"
         ) from error
-    app = create_app(catalogue, host=host, port=listener.getsockname()[1])
+    app = create_app(catalogue, host=host, port=listener.getsockname()[1], asker=asker)
     return waitress.create_server(app.server, sockets=[listener], threads=THREADS)
 
 
