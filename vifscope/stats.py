@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, wilcoxon
 
 CHUNK = 4_000_000
 """Draws held at a time (32 MB)."""
@@ -193,12 +192,16 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     >>> mcnemar(np.array([True] * 6 + [False]), np.array([False] * 6 + [True]))
     McNemar(first_only=6, second_only=1, p=0.125)
     """
+    from scipy.stats import binomtest  # takes a second, and browsing a run needs none of it
+
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
     lost, gained = int((first & ~second).sum()), int((second & ~first).sum())
     return McNemar(lost, gained, float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0)
 
 
 def _signed_rank(changes: np.ndarray) -> float:
+    from scipy.stats import wilcoxon  # takes a second, and browsing a run needs none of it
+
     # Ranks rather than permutations of the mean: a few samples with a huge lift do not decide alone, and p can fall
     # below one over the number of permutations, which Holm's factor over 32 layers would lift above any level.
     changes = changes[~np.isnan(changes)]

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from vifscope.figures.palette import shortened
 from vifscope.figures.static import layers_axis, shade_deep
-from vifscope.figures.theme import LIGHT, TEXT_IN, Drawing, Theme, shortened, style
+from vifscope.figures.theme import LIGHT, TEXT_IN, Drawing, Theme, style
 
 PANELS = {
     "visual_ratio": "visual ratio",

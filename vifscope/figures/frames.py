@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import gaussian_filter1d
 
 from vif_core.errors import UsageError
 from vifscope.metrics.attenuation import deep_layers
@@ -100,6 +99,8 @@ def violin_frame(run: RunStore, map_kind: str = "raw") -> pd.DataFrame:
     Columns layer, weight (centre of a bin, 25 bins a decade from 1e-8 to 1), share (of the weights in that bin; sums to
     1 a layer), density (the share a decade, smoothed by a Gaussian of Scott's width). Undefined layers have no rows.
     """
+    from scipy.ndimage import gaussian_filter1d  # for this alone
+
     counted: np.ndarray | None = None  # [L, bins]
     samples, tokens = 0, 0
     for sample in measured_samples(run):

@@ -11,7 +11,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from vifscope.figures.theme import MAP_COLOURS, shortened
+from vifscope.figures.palette import MAP_COLOURS, shortened
 
 INK = "#7d8894"
 RULE = "rgba(125,136,148,.25)"

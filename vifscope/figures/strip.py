@@ -21,7 +21,8 @@ from matplotlib.textpath import text_to_path
 from PIL import Image
 
 from vifscope.figures.lights import BRANCHES
-from vifscope.figures.theme import COLUMN_IN, FONT_PT, LIGHT, MAP_COLOURS, TEXT_IN, Drawing, Theme, shortened, style
+from vifscope.figures.palette import MAP_COLOURS, shortened
+from vifscope.figures.theme import COLUMN_IN, FONT_PT, LIGHT, TEXT_IN, Drawing, Theme, style
 
 _GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.15, 0.55
 _WIDEST_PANEL_IN = 1.35

@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 COLUMN_IN = 3.33
 TEXT_IN = 6.9
 FONT_PT = 8.0
-MAP_COLOURS = "cividis"
 
 
 @dataclass(frozen=True)
@@ -103,17 +102,6 @@ def style(theme: Theme) -> AbstractContextManager[Any]:
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), theme.ink),
     }
     return mpl.rc_context(settings)
-
-
-def shortened(name: str, most: int) -> str:
-    """A name of at most so many characters; a longer one loses its middle, for names differ at their ends.
-
-    >>> shortened("mini-llava-vif-seed-3", 12)
-    'mini-l…eed-3'
-    """
-    if len(name) <= most:
-        return name
-    return f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"
 
 
 def render(figure: Figure, suffix: str) -> bytes:

@@ -12,14 +12,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_hex
+from plotly.colors import sample_colorscale
 
 from vif_core.errors import UsageError
 from vifscope.figures.lights import LEAST_WEIGHT, spotlight_frame
-from vifscope.figures.theme import MAP_COLOURS
+from vifscope.figures.palette import MAP_COLOURS
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
 
@@ -54,7 +53,7 @@ def viewer_html(shown: Sequence[tuple[RunStore, str]]) -> str:
             layers[run.path] = own[own["map"] == "raw"]
         mine = layers[run.path]
         samples.append(_told(run, sample_id, mine[mine["sample_id"] == sample_id]))
-    colours = [to_hex(colour) for colour in mpl.colormaps[MAP_COLOURS](np.linspace(0, 1, 64))]
+    colours = sample_colorscale(MAP_COLOURS, 64)
     data = json.dumps({"colours": colours, "samples": samples}, allow_nan=False, separators=(",", ":"))
     template = Template((files("vifscope.figures") / "viewer.html").read_text(encoding="utf-8"))
     return template.substitute(title="vifscope", data=data.replace("<", "\\u003c"))

@@ -1,0 +1,17 @@
+"""What drawn and interactive figures share, without importing what either draws with."""
+
+from __future__ import annotations
+
+MAP_COLOURS = "cividis"
+"""Of maps: its lightness rises evenly."""
+
+
+def shortened(name: str, most: int) -> str:
+    """A name of at most so many characters; a longer one loses its middle, for names differ at their ends.
+
+    >>> shortened("mini-llava-vif-seed-3", 12)
+    'mini-l…eed-3'
+    """
+    if len(name) <= most:
+        return name
+    return f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"
