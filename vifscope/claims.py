@@ -61,6 +61,8 @@ class Claim:
         """The verdict in one sentence, with our number."""
         if np.isnan(self.ours):
             return f"Not measured here: {self.measure}."
+        if np.isnan(self.low):
+            return f"Measured without an interval, so that nothing is settled: {self.measure}: {self.ours:.4g}."
         verdict = {"yes": "holds here", "no": "does not hold here", "open": "is neither borne out nor refuted here"}
         return (
             f"“{self.claim}” {verdict[self.agrees]}: {self.measure}: {self.ours:.4g} "

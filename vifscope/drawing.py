@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from plotly.offline import get_plotlyjs
 
@@ -78,16 +80,22 @@ def draw(
 def _pages(gallery: Gallery) -> dict[str, str]:
     """A run's interactive figures by file, and plotly's script, which they share."""
     run = gallery.run
-    curves = wide(gallery.summary, [*CURVES])
-    figures = {
-        "curves.html": spine_figure([Track(run.path.resolve().name, None, curves)], [*CURVES]),
-        "violins.html": violins_figure(
-            [gallery.violins], [wide(gallery.summary, ATTENUATION)], [run.path.resolve().name]
-        ),
+    name = run.path.resolve().name
+    pictured = [sample_id for sample_id in run.sample_ids if run.sample(sample_id)["image"]]
+    made: dict[str, Callable[[], str]] = {
+        "curves.html": lambda: _page(spine_figure([Track(name, None, wide(gallery.summary, [*CURVES]))], [*CURVES])),
+        "violins.html": lambda: _page(violins_figure([gallery.violins], [wide(gallery.summary, ATTENUATION)], [name])),
+        "samples.html": lambda: viewer_html([(run, sample_id) for sample_id in pictured[:VIEWED]]),
     }
-    pages = {name: figure.to_html(include_plotlyjs="directory") for name, figure in figures.items()}
-    viewed = [(run, sample_id) for sample_id in run.sample_ids[:VIEWED]]
-    return pages | {"samples.html": viewer_html(viewed), "plotly.min.js": get_plotlyjs()}
+    pages = {"plotly.min.js": get_plotlyjs()}
+    for file, make in made.items():
+        with suppress(UsageError):  # what a run has nothing for is left out
+            pages[file] = make()
+    return pages
+
+
+def _page(figure: Any) -> str:
+    return figure.to_html(include_plotlyjs="directory")
 
 
 def _galleries(runs: Sequence[RunStore]) -> list[tuple[str, Gallery]]:

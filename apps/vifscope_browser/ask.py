@@ -10,11 +10,11 @@ import random
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from dash import Dash, Input, Output, State, dcc, html, no_update
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vif_core.data.listed import Listed
 from vif_core.data.open import open_source
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_PIXELS = 25_000_000
 PICTURE_BYTES = 8 * 2**20
+SENT_BYTES = 11 * 2**20  # larger ones the browser drops by itself, without a word
+MOST_WAITING = 16
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 QUESTION_CHARS = 500
 PLAIN, WITH = "without VIF", "with VIF"
@@ -53,15 +55,19 @@ class Asker:
     def __init__(self, catalogue: Catalogue, model: str | VLM, folder: Path, device: str = "auto") -> None:
         self.catalogue, self.model, self.folder, self.device = catalogue, model, folder, device
         self.asked: list[Asked] = []
+        self._lock = threading.Lock()
         self._waiting: queue.Queue[Asked] = queue.Queue()
         threading.Thread(target=self._work, daemon=True).start()
 
     def ask(self, sample: Sample) -> int:
-        """Puts a question into the queue and returns its number."""
-        asked = Asked(sample)
-        self.asked.append(asked)
-        self._waiting.put(asked)
-        return len(self.asked) - 1
+        """Puts a question into the queue and returns its number. Raises UsageError where MOST_WAITING wait already."""
+        with self._lock:
+            if self._waiting.qsize() >= MOST_WAITING:
+                raise UsageError(f"{MOST_WAITING} questions wait already", next_step="Ask again when some are answered")
+            asked = Asked(sample)
+            self.asked.append(asked)
+            self._waiting.put(asked)
+            return len(self.asked) - 1
 
     def _work(self) -> None:
         while True:
@@ -72,6 +78,7 @@ class Asker:
                 asked.failed = str(error)
             except Exception as error:  # whatever a model raises: the worker goes on
                 asked.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+            asked.sample = replace(asked.sample, images=())  # the run keeps them
 
     def _answer(self, asked: Asked) -> None:
         from vif_core.load import load  # the app starts without torch
@@ -82,16 +89,18 @@ class Asker:
         if isinstance(self.model, str):
             self.model = load(self.model, device=self.device)
         vlm, reading = self.model, Reading(store_rows="text")
-        number = 1 + max((int(path.name[:4]) for path in self.folder.glob("[0-9]" * 4 + "-*")), default=0)
+        taken = (path.name.split("-")[0] for path in self.folder.glob("[0-9]*-*"))
+        number = 1 + max((int(each) for each in taken if each.isdigit()), default=0)
+        name = PurePath(vlm.name).name
         sample = replace(asked.sample, sample_id=f"asked-{number:04d}")
         source = Listed("asked", f"asked-{number:04d}", [sample])
         found = []
         for kind in (PLAIN, WITH) if vlm.vif is not None else ("",):
             asked.said = f"answering {kind}".rstrip()
-            out = self.folder / f"{number:04d}-{vlm.name}{'-' if kind else ''}{kind.replace(' ', '-')}"
+            out = self.folder / f"{number:04d}-{name}{'-' if kind else ''}{kind.replace(' ', '-')}"
             with vlm.vif.disable_vif() if vlm.vif is not None and kind == PLAIN else nullcontext():
                 path = analyze(vlm, source, 1, out, reading)
-            found.append((path, f"{vlm.name} {kind}".rstrip()))
+            found.append((path, f"{name} {kind}".rstrip()))
         self.catalogue.add_answers(found)
         asked.sample_id = sample.sample_id
 
@@ -110,7 +119,7 @@ def picture_of(data_url: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             wide, high = image.size
             if wide * high <= MOST_PIXELS:
-                return image.convert("RGB")
+                return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SampleError(
             "a file that is no picture", expected=f"one of {', '.join(FORMATS)}", next_step="Save it anew as PNG"
@@ -133,8 +142,8 @@ def layout(asker: Asker | None) -> html.Section:
             html.P(f"Each answer is kept as a run in {asker.folder}.", className="note"),
             html.Div(
                 [
-                    dcc.Upload(html.Span("Drop a picture here, or click to choose one"), id="ask-upload",
-                               className="upload", max_size=PICTURE_BYTES, accept="image/*"),
+                    dcc.Upload(html.Span(f"Drop a picture here, or click (at most {PICTURE_BYTES // 2**20} MiB)"),
+                               id="ask-upload", className="upload", max_size=SENT_BYTES, accept="image/*"),
                     html.Button("Take one from specks", id="ask-draw"),
                 ],
                 className="controls",
@@ -149,6 +158,7 @@ def layout(asker: Asker | None) -> html.Section:
                 ],
                 className="controls",
             ),
+            html.Div(id="ask-wrong"),
             html.Div(id="ask-said", role="status", **{"aria-live": "polite"}),
             dcc.Store(id="ask-picture"),
             dcc.Store(id="ask-number"),
@@ -162,7 +172,7 @@ def register(app: Dash, asker: Asker) -> None:
 
     @app.callback(
         Output("ask-picture", "data"), Output("ask-preview", "src"), Output("ask-preview", "hidden"),
-        Output("ask-said", "children"), Input("ask-upload", "contents"), prevent_initial_call=True,
+        Output("ask-wrong", "children"), Input("ask-upload", "contents"), prevent_initial_call=True,
     )  # fmt: skip
     def upload(contents):
         try:
@@ -174,7 +184,7 @@ def register(app: Dash, asker: Asker) -> None:
     @app.callback(
         Output("ask-picture", "data", allow_duplicate=True), Output("ask-preview", "src", allow_duplicate=True),
         Output("ask-preview", "hidden", allow_duplicate=True), Output("ask-question", "value"),
-        Output("ask-said", "children", allow_duplicate=True), Input("ask-draw", "n_clicks"), prevent_initial_call=True,
+        Output("ask-wrong", "children", allow_duplicate=True), Input("ask-draw", "n_clicks"), prevent_initial_call=True,
     )  # fmt: skip
     def draw(_clicks):
         place = random.randrange(len(specks))
@@ -183,15 +193,16 @@ def register(app: Dash, asker: Asker) -> None:
 
     @app.callback(
         Output("ask-number", "data"), Output("ask-tick", "disabled"),
-        Output("ask-said", "children", allow_duplicate=True), Input("ask-send", "n_clicks"),
-        Input("ask-question", "n_submit"), State("ask-picture", "data"), State("ask-question", "value"),
+        Output("ask-said", "children"), Output("ask-wrong", "children", allow_duplicate=True),
+        Input("ask-send", "n_clicks"), Input("ask-question", "n_submit"),
+        State("ask-picture", "data"), State("ask-question", "value"),
         prevent_initial_call=True,
     )  # fmt: skip
     def send(_clicks, _enters, picture, question):
         try:
-            return asker.ask(_sample(picture, question)), False, html.P("waiting")
-        except VifError as error:
-            return no_update, True, html.P(str(error), className="problem", role="alert")
+            return asker.ask(_sample(picture, question)), False, html.P("waiting"), ""
+        except VifError as error:  # a question before this one may still be answered
+            return no_update, no_update, no_update, html.P(str(error), className="problem", role="alert")
 
     @app.callback(
         Output("ask-said", "children", allow_duplicate=True), Output("ask-tick", "disabled", allow_duplicate=True),

@@ -37,15 +37,20 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> dict[str, Any]
         boxes = stored["boxes"] if grid["image"] == 0 else []
         figure = overlay_figure(address, size, grid, maps[0], boxes if boxes is not None else [])
         shown = {"figure": figure.to_plotly_json(), "maps": maps.tolist()}
-        shown |= {"name": run.name, "note": note, "colour": run.colour, "spotlights": _spotlights(stored, grid)}
+        shown |= {
+            "name": run.name,
+            "note": note,
+            "colour": run.colour,
+            "spotlights": _spotlights(stored, grid["image"]),
+        }
         runs.append(shown | {"curves": run.curves(sample_id).to_dict("list")})
     scales = {name: get_colorscale(name) for name in (*COLOURS, "RdBu_r")}
     return {"sample": sample_id, "runs": runs, "colourscales": scales}
 
 
-def _spotlights(stored: dict[str, Any], grid: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _spotlights(stored: dict[str, Any], image: int) -> dict[str, dict[str, Any]]:
     """By injected layer: mid (the layer they were made from), and each branch's [x, y, radius, weight] in pixels."""
-    frame = spotlight_frame(stored, grid)
+    frame = spotlight_frame(stored, image)
     frame = frame[frame["weight"] >= LEAST_WEIGHT]
     found: dict[str, dict[str, Any]] = {}
     for light in frame.to_dict("records"):

@@ -15,7 +15,7 @@ from vifscope_browser.catalogue import Catalogue
 from vifscope_browser.serve import listening
 
 from vif_core.data.sample import Sample
-from vif_core.errors import SampleError
+from vif_core.errors import SampleError, UsageError
 from vif_core.vlm.tiny import tiny_model, tiny_samples
 from vifscope.api import open_run
 
@@ -73,6 +73,34 @@ def test_questions_wait_for_their_turn_and_one_that_fails_stops_nobody(catalogue
     (run,) = asker.catalogue.holders("asked-0001")
     assert (run.name, run.store.sample("asked-0001")["question"]) == ("tiny-llava", sample.question)
     assert open_run(tmp_path / "0001-tiny-llava").sample_ids == ["asked-0001"], "it is a run like any other"
+    assert all(each.sample.images == () for each in asker.asked), "pictures are not kept twice"
+
+
+def test_numbers_go_on_after_those_that_are_there_and_a_hub_id_names_no_folders(catalogue, tmp_path):
+    (tmp_path / "10041-other").mkdir()
+    vlm = tiny_model("llava")
+    vlm.name = "owner/tiny"
+    asker = Asker(Catalogue(catalogue.runs), vlm, tmp_path)
+    assert finished(asker, asker.ask(tiny_samples(1)[0])).sample_id == "asked-10042"
+    assert (tmp_path / "10042-tiny" / "manifest.json").exists()
+
+
+def test_no_more_wait_than_can_be_kept(catalogue, tmp_path, monkeypatch):
+    monkeypatch.setattr(Asker, "_work", lambda _: None)
+    asker = Asker(Catalogue(catalogue.runs), "nobody", tmp_path)
+    for _ in range(ask.MOST_WAITING):
+        asker.ask(tiny_samples(1)[0])
+    with pytest.raises(UsageError, match="16 questions wait already"):
+        asker.ask(tiny_samples(1)[0])
+
+
+def test_a_picture_is_turned_as_its_camera_says():
+    image = Image.new("RGB", (40, 30), "red")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", exif=turned)
+    assert picture_of(data_url(encoded.getvalue(), "jpeg")).size == (30, 40)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +151,10 @@ def test_an_uploaded_picture_is_asked_about_and_what_lacks_is_said(page, asking,
     page.wait_for_selector("text=there is no question")
     page.fill("#ask-question", "what colour is the large circle ?")
     page.keyboard.press("Enter")
+    page.fill("#ask-question", "")
+    page.click("#ask-send")  # a press that is refused does not lose the question before it
     page.wait_for_selector("#ask-see", timeout=120_000)
+    assert "there is no question" in page.inner_text("#ask-wrong")
 
 
 @pytest.mark.browser

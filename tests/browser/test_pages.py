@@ -182,7 +182,7 @@ def test_spotlights_stand_where_the_run_has_them_in_injected_layers_alone(page, 
     sample_id = catalogue.samples.index[1]
     vif = catalogue.runs[1]
     stored = vif.store.sample(sample_id)
-    found = spotlight_frame(stored, vif.store.grids(sample_id)[0])
+    found = spotlight_frame(stored)
     found = found[(found["deep"] == 13) & (found["weight"] >= 0.01)]
     shapes = "document.querySelectorAll('#panels .js-plotly-plot')[place].layout.shapes || []"
     circles = f"(place) => ({shapes}).filter(s => s.type === 'circle')"

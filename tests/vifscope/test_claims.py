@@ -93,6 +93,7 @@ def test_a_mapping_is_held_against_the_best_of_the_others(default, others, ours)
     claim = mapping_claim(pd.DataFrame(rows))
     assert claim.ours == pytest.approx(ours, nan_ok=True)
     assert claim.agrees == "open", "without intervals nothing is settled"
+    assert ("Measured without an interval" if others else "Not measured here") in claim.sentence
 
 
 def test_an_ablation_says_what_vif_gains_in_points():

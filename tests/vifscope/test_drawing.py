@@ -42,3 +42,14 @@ def test_html_gives_pages_that_share_one_script(run, tmp_path):
         page = (folder / f"{name}.html").read_text()
         assert 'src="plotly.min.js"' in page
         assert len(page) < 2e6
+
+
+def test_what_a_run_has_nothing_for_is_left_out_of_the_pages(run_of, tmp_path):
+    def wordless(records):
+        for record in records:
+            record.sample["images"], record.flows = [], {}
+        return records
+
+    words = run_of(2, change=wordless)
+    written, _ = draw([words], tmp_path, ["html"])
+    assert not [file for file in written if file.endswith(("curves.html", "violins.html"))]

@@ -30,6 +30,7 @@ from vif_core.vlm.batch import Batch
 from vif_core.vlm.discover import blocks_of
 from vif_core.vlm.grids import cuts_tiles, image_grids
 from vif_core.vlm.model import VLM
+from vif_core.vlm.prompt import placeholder_of
 
 Draw = Literal["prior-mean", "prior-draw", "posterior-mean", "posterior-draw"]
 """Whose latent gives the map, and whether it is the mean or drawn."""
@@ -279,11 +280,14 @@ class VIFModel(nn.Module):
     def spotlights_of(self, samples: Sequence[Sample], draws: int = 0) -> list[SampleSpotlights]:
         """The same of several samples, in one pass over those with an answer and one over those without.
 
-        Nothing of those that have no spotlights.
+        An answer that holds the image placeholder, which no sequence can hold, is none. Nothing of samples that have no
+        spotlights.
         """
         found: list[SampleSpotlights] = [{} for _ in samples]
+        placeholder = placeholder_of(self.vlm.processor)
+        known = [placeholder not in sample.answer if sample.answer else False for sample in samples]
         for answered in (True, False):
-            own = [number for number, sample in enumerate(samples) if bool(sample.answer) is answered]
+            own = [number for number, told in enumerate(known) if told is answered]
             if own:
                 for number, lights in zip(own, self._lit([samples[i] for i in own], answered, draws), strict=True):
                     found[number] = lights

@@ -148,13 +148,23 @@ def grid_places(grids: Sequence[ImageGrid], n_visual: int) -> tuple[np.ndarray, 
     """Centre of each visual token's cell, (row, col) in [0, 1] of its image, and that image's extents: [V, 2] each.
 
     Cells are patches: row i of n lies at (i + 0.5) / n. Centres are NaN for tokens outside the grids (newlines).
-    A tile's cells and a thumbnail's share the image's coordinates. The aspect is the grid's own.
+    Where an image has tiles and a thumbnail, both are in the coordinates and aspect of the thumbnail's image; cells of
+    a padded canvas (Llama 4) may lie beyond 1. The aspect is the grid's own elsewhere.
     """
     centres, extent = np.full((n_visual, 2), np.nan), np.ones((n_visual, 2))
+    thumbnails = {grid.image: grid for grid in grids if grid.frame == "thumbnail"}
     for grid in grids:
-        row, col = (np.arange(grid.rows) + 0.5) / grid.rows, (np.arange(grid.cols) + 0.5) / grid.cols
-        centres[grid.index] = np.stack(np.meshgrid(row, col, indexing="ij"), axis=-1)
-        extent[grid.index] = np.array([grid.rows, grid.cols]) / max(grid.rows, grid.cols)
+        whole = thumbnails.get(grid.image)
+        if whole is None:
+            row, col = (np.arange(grid.rows) + 0.5) / grid.rows, (np.arange(grid.cols) + 0.5) / grid.cols
+            centres[grid.index] = np.stack(np.meshgrid(row, col, indexing="ij"), axis=-1)
+            extent[grid.index] = np.array([grid.rows, grid.cols]) / max(grid.rows, grid.cols)
+            continue
+        x0, y0, x1, y1 = whole.rect_px
+        middle = grid.boxes_px.reshape(grid.rows, grid.cols, 2, 2).mean(2)[..., ::-1]  # (y, x)
+        size = np.array([y1 - y0, x1 - x0])
+        centres[grid.index] = (middle - [y0, x0]) / size
+        extent[grid.index] = size / size.max()
     return centres, extent
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from vif_core.data.sample import Sample
 from vif_core.vlm.grids import image_grids
 from vif_core.vlm.layout import SEGMENTS, Layout
-from vif_core.vlm.prompt import Prompt, placeholder_of, places_images, write_prompt
+from vif_core.vlm.prompt import Prompt, write_prompt
 from vif_core.vlm.visual import visual_positions
 
 
@@ -69,11 +69,8 @@ def _process(
     model: Any, processor: Any, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]]
 ) -> dict[str, torch.Tensor]:
     typed = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in signature(model.forward).parameters else {}
-    texts = [prompt.text for prompt in prompts]
-    if places_images(processor):
-        texts = [text.replace(f"{placeholder_of(processor)}\n", "") for text in texts]
     outputs = processor(
-        text=texts,
+        text=[prompt.text for prompt in prompts],
         images=[list(pictures) for pictures in images] if any(images) else None,
         padding=True,
         add_special_tokens=prompts[0].needs_special_tokens(processor.tokenizer),

@@ -88,6 +88,8 @@ def write_script(processor: Any, conversation: Conversation) -> Script:
     prompts, before = [], ""
     for number, exchange in enumerate(conversation.exchanges):
         text = _fill(processor, conversation, number, placeholder, open_ended=True)
+        if places_images(processor):
+            text = text.replace(f"{placeholder}\n", "")
         own = _after(text, before, conversation, number)
         if own is None:
             raise SampleError(

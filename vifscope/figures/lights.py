@@ -26,15 +26,19 @@ LEAST_WEIGHT = 0.01
 
 def has_spotlights(run: RunStore) -> bool:
     """Whether any sample of a run has: not without VIF, and not of runs from before they were kept."""
-    return bool(run.samples()["spotlights"].notna().any())
+    return any(lights is not None and len(lights) for lights in run.samples()["spotlights"])
 
 
-def spotlight_frame(sample: dict[str, Any], grid: dict[str, Any]) -> pd.DataFrame:
-    """A sample's spotlights in pixels of the image on which `grid` lies; empty for a model without VIF.
+def spotlight_frame(sample: dict[str, Any], image: int = 0) -> pd.DataFrame:
+    """A sample's spotlights in pixels of one of its images; empty for a model without VIF, and without a map of it.
 
     Columns mid, deep (layers of the pair), branch, x_px, y_px (centre), radius_px (one spread), weight.
     """
-    x0, y0, x1, y1 = grid["rect_px"]
+    own = [grid for grid in sample["images"] if grid["image"] == image]
+    if not own:
+        return pd.DataFrame(columns=["mid", "deep", "branch", "x_px", "y_px", "radius_px", "weight"])
+    whole = next((grid for grid in own if grid["frame"] == "thumbnail"), own[0])  # as vif_core.vif.turns.grid_places
+    x0, y0, x1, y1 = whole["rect_px"]
     listed = sample.get("spotlights")
     frame = pd.DataFrame([] if listed is None else list(listed), columns=COLUMNS)
     frame["x_px"], frame["y_px"] = x0 + frame.pop("col") * (x1 - x0), y0 + frame.pop("row") * (y1 - y0)
@@ -67,7 +71,7 @@ def branch_frame(run: RunStore) -> pd.DataFrame:
         if not has_map(sample):
             continue
         grid = sample["images"][0]
-        lights = spotlight_frame(sample, grid)
+        lights = spotlight_frame(sample)
         laid = ImageGrid(**{**grid, "offset": 0, "stride": grid["cols"], "rect_px": tuple(grid["rect_px"])})
         x0, y0, x1, y1 = laid.boxes_px.reshape(laid.rows, laid.cols, 4).transpose(2, 0, 1)
         boxes = [tuple(box) for box in sample["boxes"]] if sample["boxes"] is not None else []
@@ -83,7 +87,7 @@ def branch_frame(run: RunStore) -> pd.DataFrame:
         raise UsageError(
             f"run {run.path} holds no spotlights",
             expected="a run of a model with VIF, of this version",
-            next_step="Measure it again with vifscope analyze --model mini-llava-vif",
+            next_step="Measure it anew: vifscope analyze --model mini-llava-vif --overwrite",
         )
     frame = pd.DataFrame(rows)
     prior = frame[frame["branch"] == "prior"].groupby("sample_id")["entropy"].mean()
@@ -94,7 +98,7 @@ def branch_frame(run: RunStore) -> pd.DataFrame:
 def light_strip(run: RunStore, sample_ids: Sequence[str] | None = None, deep: int | None = None) -> pd.DataFrame:
     """A few samples' spotlights, from the question alone and with the answer, over the first image (paper Figure 5).
 
-    sample_ids: by default the four whose map the answer changes most in entropy, among the ambiguous with boxes.
+    sample_ids: by default the four whose map the answer changes most in entropy, among the ambiguous, with boxes first.
     deep:       the injected layer; by default the last.
     Columns sample_id, branch, map (array over the image: density, mean 1), lights (x, y, radius in pixels, weight),
     picture, boxes, question, answer, response, correct. Raises UsageError for a run without spotlights.
@@ -102,16 +106,17 @@ def light_strip(run: RunStore, sample_ids: Sequence[str] | None = None, deep: in
     frame = branch_frame(run)
     deep = int(frame["deep"].max()) if deep is None else deep
     if sample_ids is None:
-        known = frame[frame["ambiguous"] & frame["box_lift"].notna() & (frame["deep"] == deep)]
-        entropy = known.pivot(index="sample_id", columns="branch", values="entropy")
-        change = (entropy.get("posterior", np.nan) - entropy["prior"]).abs()
-        sample_ids = change.sort_values(ascending=False).index[:4].tolist()
+        known = frame[frame["ambiguous"] & (frame["deep"] == deep)]
+        entropy = known.pivot(index="sample_id", columns="branch", values="entropy").reindex(columns=[*BRANCHES])
+        change = (entropy["posterior"] - entropy["prior"]).abs().fillna(0)
+        boxed = known.groupby("sample_id")["box_lift"].count() > 0
+        ranked = pd.DataFrame({"boxed": boxed, "change": change}).sort_values(["boxed", "change"], ascending=False)
+        sample_ids = ranked.index[:4].tolist()
     samples = {sample["sample_id"]: sample for sample in measured_samples(run)}
     rows = []
     for sample_id in sample_ids:
         sample = samples[sample_id]
-        grid = sample["images"][0]
-        lights = spotlight_frame(sample, grid)
+        lights = spotlight_frame(sample)
         picture = run.image(sample_id, 0)
         shrink = MAP_SIDE_PX / max(picture.size)
         wide, high = (max(1, round(side * shrink)) for side in picture.size)

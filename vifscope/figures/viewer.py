@@ -83,20 +83,20 @@ def _told(run: RunStore, sample_id: str, layers: pd.DataFrame) -> dict[str, Any]
         "rect": list(grid["rect_px"]) if grid else [0, 0, wide, high],
         "boxes": [list(box) for box in sample["boxes"]] if sample["boxes"] is not None else [],
         "depth": len(flow),
-        "maps": np.nan_to_num(maps).round(5).tolist(),
+        "maps": [None if np.isnan(shown).any() else shown.round(5).tolist() for shown in maps],
         "curves": {
             words: [None if np.isnan(value) else round(float(value), 5) for value in layers[name]]
             for name, words in CURVES.items()
             if layers[name].notna().any()
         },
-        "spotlights": _lights(sample, grid) if grid else {},
+        "spotlights": _lights(sample),
     }
 
 
-def _lights(sample: dict[str, Any], grid: dict[str, Any]) -> dict[int, dict[str, list[list[float]]]]:
+def _lights(sample: dict[str, Any]) -> dict[int, dict[str, list[list[float]]]]:
     """By injected layer and branch: [x, y, radius, weight] in pixels."""
     found: dict[int, dict[str, list[list[float]]]] = {}
-    for light in spotlight_frame(sample, grid).to_dict("records"):
+    for light in spotlight_frame(sample).to_dict("records"):
         if light["weight"] >= LEAST_WEIGHT:
             shown = [round(float(light[name]), 4) for name in ("x_px", "y_px", "radius_px", "weight")]
             found.setdefault(int(light["deep"]), {}).setdefault(light["branch"], []).append(shown)

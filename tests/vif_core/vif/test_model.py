@@ -391,6 +391,12 @@ def test_spotlights_of_a_sample_by_pair_and_branch(make, answered):
     assert list(model.spotlights(replace(answered[0], answer=None))[0, 1]) == ["prior"]
 
 
+def test_an_answer_that_no_sequence_can_hold_gives_the_prior_alone(make, answered):
+    odd = replace(answered[0], answer="the <image> there")
+    found = make().spotlights_of([answered[0], odd])
+    assert [list(lights[0, 1]) for lights in found] == [["prior", "posterior"], ["prior"]]
+
+
 def test_spotlights_draw_the_map_that_is_used(make, answered):
     model = make()
     lights = model.spotlights(answered[0])[0, 1]["prior"]

@@ -115,8 +115,10 @@ def test_the_placeholder_may_be_known_to_the_tokenizer_alone(llava):
 
 def test_blip_2_puts_the_image_first_itself_and_is_asked_in_its_own_words():
     vlm = tiny_model("blip-2")
-    assert vlm.prompt_text(sample("What is this?")) == "Question: <image>\nWhat is this? Answer:"
+    assert vlm.prompt_text(sample("What is this?")) == "Question: What is this? Answer:"
     (layout,) = vlm.encode([sample("What is this?")]).layouts
     assert layout.visual.tolist() == list(range(8))
     words = vlm.decode(layout.input_ids[layout.segment == SEGMENTS.index("question")].tolist())
     assert words == "What is this?"
+    prompt = write_prompt(vlm.processor, sample("What is this?"))
+    assert prompt.text[prompt.start : prompt.end] == "What is this?", "the text is that which is tokenised"

@@ -32,9 +32,9 @@ def lit(run_of):
 
 def test_spotlights_are_laid_on_the_image_in_pixels():
     light = {"mid": 1, "deep": 3, "branch": "prior", "row": 0.5, "col": 0.25, "spread": 0.1, "weight": 1.0}
-    frame = spotlight_frame({"spotlights": [light]}, GRID)
+    frame = spotlight_frame({"spotlights": [light], "images": [GRID]})
     assert frame[["x_px", "y_px", "radius_px"]].iloc[0].tolist() == pytest.approx([40, 50, 12])
-    assert spotlight_frame({"spotlights": None}, GRID).empty
+    assert spotlight_frame({"spotlights": None, "images": [GRID]}).empty
 
 
 def test_their_density_on_the_patches_is_the_map_that_is_injected():
@@ -50,7 +50,7 @@ def test_their_density_on_the_patches_is_the_map_that_is_injected():
         for (row, col), spread, weight in zip(centres, spreads, weights, strict=True)
     ]
     x0, y0, x1, y1 = grid.boxes_px.transpose(2, 0, 1)
-    found = density(spotlight_frame({"spotlights": listed}, GRID), (x0 + x1)[0] / 2, (y0 + y1)[:, 0] / 2)
+    found = density(spotlight_frame({"spotlights": listed, "images": [GRID]}), (x0 + x1)[0] / 2, (y0 + y1)[:, 0] / 2)
     np.testing.assert_allclose(found.ravel(), wanted, atol=1e-12)
 
 
@@ -75,7 +75,7 @@ def test_the_strip_shows_both_branches_of_the_last_pair(lit):
     for _, row in strip.iterrows():
         assert row["map"].mean() == pytest.approx(1)
         sample = lit.sample(row["sample_id"])
-        own = spotlight_frame(sample, sample["images"][0])
+        own = spotlight_frame(sample)
         own = own[(own["deep"] == 15) & (own["branch"] == row["branch"])]
         np.testing.assert_allclose(row["lights"], own[["x_px", "y_px", "radius_px", "weight"]])
 
@@ -97,6 +97,45 @@ def test_each_spotlight_is_a_circle_of_one_spread(lit, assert_legible):
     assert_legible(figure)
 
 
+def test_samples_without_boxes_are_drawn_too(run_of):
+    bare = run_of(6, model="mini-llava-vif", pairs=((7, 13),), boxes=False)
+    assert branch_frame(bare)["box_lift"].isna().all()
+    assert len(light_strip(bare)) == 2 * 2, "of six samples two are ambiguous"
+
+
+def test_tiles_and_thumbnail_share_the_image_s_coordinates():
+    """Llama 4's tiles hold padding: spotlights are laid by the thumbnail, and places of cells agree with that."""
+    tiles = GRID | {"frame": "tile", "rows": 4, "cols": 4, "stride": 2, "rect_px": (0.0, 0.0, 200.0, 100.0)}
+    thumbnail = GRID | {
+        "frame": "thumbnail",
+        "rows": 2,
+        "cols": 2,
+        "offset": 16,
+        "stride": 2,
+        "rect_px": (0.0, 0.0, 160.0, 80.0),
+    }
+    centres, extent = grid_places([ImageGrid(**tiles), ImageGrid(**thumbnail)], 20)
+    first, last = ImageGrid(**tiles).index[[0, -1], [0, -1]]
+    assert centres[[first, last]].tolist() == [
+        pytest.approx([12.5 / 80, 25 / 160]),
+        pytest.approx([87.5 / 80, 175 / 160]),
+    ]
+    assert centres[16].tolist() == [0.25, 0.25]
+    assert extent.tolist() == [[0.5, 1.0]] * 20
+    light = {"mid": 1, "deep": 3, "branch": "prior", "row": 0.5, "col": 0.25, "spread": 0.1, "weight": 1.0}
+    found = spotlight_frame({"spotlights": [light], "images": [tiles, thumbnail]})
+    assert found[["x_px", "y_px", "radius_px"]].iloc[0].tolist() == pytest.approx([40, 40, 16])
+
+
+def test_lists_without_a_spotlight_are_none(run_of):
+    def dark(records):
+        for record in records:
+            record.sample["spotlights"] = []
+        return records
+
+    assert not has_spotlights(run_of(2, change=dark))
+
+
 def test_a_run_without_vif_has_none(run):
     assert not has_spotlights(run)
     with pytest.raises(UsageError, match=r"holds no spotlights; expected a run of a model with VIF"):
@@ -105,5 +144,5 @@ def test_a_run_without_vif_has_none(run):
 
 def test_a_run_from_before_they_were_kept_opens(run, monkeypatch):
     older = run.samples().drop(columns="spotlights").iloc[0].to_dict()
-    assert spotlight_frame(older, GRID).empty
-    assert isinstance(spotlight_frame(older, GRID), pd.DataFrame)
+    assert spotlight_frame(older).empty
+    assert isinstance(spotlight_frame(older), pd.DataFrame)

@@ -53,6 +53,17 @@ def test_without_a_grid_there_are_curves_and_no_map(run_of):
     assert len(shown["curves"]["visual ratio"]) == 16
 
 
+def test_an_undefined_layer_is_none_and_never_zero(records_run):
+    def hybrid(records):
+        for record in records:
+            record.flows["raw"].maps[3] = np.nan
+        return records
+
+    store = records_run(1, change=hybrid)
+    (shown,) = held(viewer_html([(store, store.sample_ids[0])]))["samples"]
+    assert [weights is None for weights in shown["maps"]] == [layer == 3 for layer in range(16)]
+
+
 def test_nothing_is_fetched(run):
     page = viewer_html([(run, run.sample_ids[0])])
     assert "http" not in page.replace("http-equiv", "")
