@@ -9,12 +9,6 @@ from importlib.resources import files
 FOUND = "families.csv"
 """What the tests found; they fail where it says otherwise."""
 
-MAPS = {
-    "image": "one grid an image",
-    "tiles": "tiles put together, and a thumbnail",
-    "none": "no map (latent queries)",
-}
-
 
 @dataclass(frozen=True)
 class Family:
@@ -22,7 +16,8 @@ class Family:
 
     rows: "proved" (equal to an eager run's, in left-padded batches of pictures of different sizes), "refused" with the
           reason in `note`, or "untried": not disproved, and `vifscope check` may well prove it.
-    map:  one of MAPS; "" where rows are not proved.
+    map:  "image" (one grid an image), "tiles" (put together, and a thumbnail) or "none" (latent queries, without a
+          place); "" where rows are not proved.
     vif:  "trains" (attaches, learns, generates), or "refused" with the reason in `note`; "" where rows are not proved.
     """
 
@@ -37,12 +32,3 @@ def families() -> list[Family]:
     """All of them, by name."""
     lines = (files("vifscope") / FOUND).read_text(encoding="utf-8").splitlines()
     return [Family(**row) for row in csv.DictReader(lines)]
-
-
-def readme_table() -> str:
-    """The proved ones in Markdown, by how their map lies on the image."""
-    proved = [family for family in families() if family.rows == "proved"]
-    rows = [
-        f"| {words} | {', '.join(each.name for each in proved if each.map == kind)} |" for kind, words in MAPS.items()
-    ]
-    return "\n".join(["| map | families |", "| --- | --- |", *rows])
