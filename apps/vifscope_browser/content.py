@@ -12,7 +12,7 @@ from dash import dcc, html
 from plotly.colors import get_colorscale
 
 from vifscope.figures.interactive import multiples_figure, overlay_figure, patch_figure
-from vifscope.figures.lights import LEAST_WEIGHT, spotlight_frame
+from vifscope.figures.lights import by_layer
 from vifscope.runs.maps import on_grid
 from vifscope_browser.catalogue import Browsed, Catalogue, Chosen
 
@@ -41,23 +41,11 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> dict[str, Any]
             "name": run.name,
             "note": note,
             "colour": run.colour,
-            "spotlights": _spotlights(stored, grid["image"]),
+            "spotlights": by_layer(stored, grid["image"]),
         }
         runs.append(shown | {"curves": run.curves(sample_id).to_dict("list")})
     scales = {name: get_colorscale(name) for name in (*COLOURS, "RdBu_r")}
     return {"sample": sample_id, "runs": runs, "colourscales": scales}
-
-
-def _spotlights(stored: dict[str, Any], image: int) -> dict[str, dict[str, Any]]:
-    """By injected layer: mid (the layer they were made from), and each branch's [x, y, radius, weight] in pixels."""
-    frame = spotlight_frame(stored, image)
-    frame = frame[frame["weight"] >= LEAST_WEIGHT]
-    found: dict[str, dict[str, Any]] = {}
-    for light in frame.to_dict("records"):
-        pair = found.setdefault(str(light["deep"]), {"mid": light["mid"]})
-        shown = [light[name] for name in ("x_px", "y_px", "radius_px", "weight")]
-        pair.setdefault(light["branch"], []).append(shown)
-    return found
 
 
 def tokens(stored: dict[str, Any], row: int | None) -> list[Any]:

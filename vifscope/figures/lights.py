@@ -46,6 +46,18 @@ def spotlight_frame(sample: dict[str, Any], image: int = 0) -> pd.DataFrame:
     return frame[["mid", "deep", "branch", "x_px", "y_px", "radius_px", "weight"]]
 
 
+def by_layer(sample: dict[str, Any], image: int = 0) -> dict[str, dict[str, Any]]:
+    """For pages, by injected layer: mid (the layer they were made from), and each branch's [x, y, radius, weight] in
+    pixels of the image. Spotlights of little weight are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    for light in spotlight_frame(sample, image).to_dict("records"):
+        if light["weight"] >= LEAST_WEIGHT:
+            pair = found.setdefault(str(light["deep"]), {"mid": light["mid"]})
+            shown = [round(float(light[name]), 4) for name in ("x_px", "y_px", "radius_px", "weight")]
+            pair.setdefault(light["branch"], []).append(shown)
+    return found
+
+
 def density(lights: pd.DataFrame, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
     """The mixture of spotlights (paper equations 3 and 4) at every pair of places: [Y, X], sum 1.
 

@@ -17,7 +17,7 @@ import pandas as pd
 from plotly.colors import sample_colorscale
 
 from vif_core.errors import UsageError
-from vifscope.figures.lights import LEAST_WEIGHT, spotlight_frame
+from vifscope.figures.lights import by_layer
 from vifscope.figures.palette import MAP_COLOURS
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
@@ -89,15 +89,5 @@ def _told(run: RunStore, sample_id: str, layers: pd.DataFrame) -> dict[str, Any]
             for name, words in CURVES.items()
             if layers[name].notna().any()
         },
-        "spotlights": _lights(sample),
+        "spotlights": by_layer(sample),
     }
-
-
-def _lights(sample: dict[str, Any]) -> dict[int, dict[str, list[list[float]]]]:
-    """By injected layer and branch: [x, y, radius, weight] in pixels."""
-    found: dict[int, dict[str, list[list[float]]]] = {}
-    for light in spotlight_frame(sample).to_dict("records"):
-        if light["weight"] >= LEAST_WEIGHT:
-            shown = [round(float(light[name]), 4) for name in ("x_px", "y_px", "radius_px", "weight")]
-            found.setdefault(int(light["deep"]), {}).setdefault(light["branch"], []).append(shown)
-    return found

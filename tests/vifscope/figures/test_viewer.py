@@ -34,7 +34,7 @@ def test_spotlights_are_by_injected_layer_and_branch(run_of):
     lit = run_of(6, model="mini-llava-vif", pairs=((7, 13), (9, 15)))
     (shown,) = held(viewer_html([(lit, lit.sample_ids[0])]))["samples"]
     assert {layer: [*branches] for layer, branches in shown["spotlights"].items()} == {
-        "13": ["prior", "posterior"], "15": ["prior", "posterior"]
+        "13": ["mid", "prior", "posterior"], "15": ["mid", "prior", "posterior"]
     }  # fmt: skip
 
 
