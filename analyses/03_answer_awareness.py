@@ -31,7 +31,7 @@ run.figure("spotlights")
 
 # %% [markdown]
 # Entropy of the maps in nats, and their box lift (1 is a uniform map), by layer pair. That maps chosen for being broad
-# are narrower with the answer is in part regression to the mean; their box lift is not chosen by.
+# are narrower with the answer is in part regression to the mean; they were not chosen by their box lift.
 
 # %%
 frame = branch_frame(run.store)
