@@ -10,5 +10,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from jaxtyping import install_import_hook
 
-VIF = [f"vif_core.vif.{room}" for room in ("encoder", "generator", "gmm", "losses", "model", "turns")]
+VIF = [
+    f"vif_core.vif.{room}"
+    for room in ("encoder", "generator", "gmm", "guide", "losses", "model", "objective", "passes", "turns")
+]
 install_import_hook(["vifscope.metrics", "vif_core.flow", *VIF], "beartype.beartype")

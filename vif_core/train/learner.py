@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vif_core.vif.model import VIFModel, VIFOutput, answer_loss
+from vif_core.vif.model import VIFModel
+from vif_core.vif.objective import VIFOutput, answer_loss
 from vif_core.vif.turns import Turns
 from vif_core.vlm.model import VLM
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from vif_core.vif.losses import entropy, kl_divergence
-from vif_core.vif.model import PairReading
+from vif_core.vif.passes import PairReading
 
 ACTIVE_NATS = 0.01
 """A latent dimension with at least this KL, as a mean over turns, is active."""

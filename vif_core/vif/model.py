@@ -4,165 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from zlib import crc32
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vif_core.data.sample import Sample
 from vif_core.errors import UnsupportedModel, UsageError
 from vif_core.flow.blend import Blend
-from vif_core.flow.call import AttentionCall
 from vif_core.flow.op import intervene
 from vif_core.vif.checkpoint import write_vif
 from vif_core.vif.config import VIFConfig
-from vif_core.vif.generator import Canvas, Generator, canvas, swapped
+from vif_core.vif.generator import Generator, canvas, swapped
 from vif_core.vif.gmm import Spotlights
+from vif_core.vif.guide import guide_loss
+from vif_core.vif.injection import Guide, Injection
 from vif_core.vif.losses import Latent, entropy, kl_divergence, volume
+from vif_core.vif.objective import VIFOutput, answer_loss
+from vif_core.vif.passes import Draw, MapsFrom, PairReading, Pass, text_seeds
 from vif_core.vif.turns import NONE, Turns, grid_places, turns_of, turns_of_layouts
 from vif_core.vlm.batch import Batch
 from vif_core.vlm.discover import blocks_of
 from vif_core.vlm.grids import cuts_tiles, image_grids
 from vif_core.vlm.model import VLM
 from vif_core.vlm.prompt import placeholder_of
-
-Draw = Literal["prior-mean", "prior-draw", "posterior-mean", "posterior-draw"]
-"""Whose latent gives the map, and whether it is the mean or drawn."""
-
-MapsFrom = Literal["own", "swapped", "constant"]
-"""A turn's own spotlights; those of another sample; or the same for all, learned (controls)."""
-
-
-@dataclass(frozen=True)
-class PairReading:
-    """What one layer pair made of a pass's M turns.
-
-    lights, maps: of the latent in use.     prior_maps: of the prior's mean, where the posterior is in use.
-    target: flow of the extraction layer's response rows over the canvas, where it is asked for; guide: `guide_loss` of
-            the turn's own maps against it.
-    """
-
-    lights: Spotlights
-    maps: Float[Tensor, "M P"]
-    prior: Latent
-    posterior: Latent | None
-    canvas: Canvas
-    prior_maps: Float[Tensor, "M P"] | None = None
-    target: Float[Tensor, "M P"] | None = None
-    guide: Tensor | None = None
-
-
-@dataclass
-class Pass:
-    """One forward pass over sequences, from its prefill on: what the layers hand to one another.
-
-    pairs: that have a map.
-    seeds: of each turn's noise, where it must be the same in every pass; None for fresh noise.
-    chance: in [0, 1] for each turn, whether its map comes from the posterior (`posterior_share`).
-    """
-
-    turns: Turns
-    draw: Draw
-    pairs: frozenset[tuple[int, int]]
-    seeds: list[int] | None = None
-    chance: Tensor | None = None
-    hidden: dict[int, Tensor] = field(default_factory=dict)
-    readings: dict[int, PairReading] = field(default_factory=dict)
-    blends: dict[int, Blend] = field(default_factory=dict)
-    noise: dict[int, Tensor] = field(default_factory=dict)
-    targets: dict[int, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class VIFOutput:
-    """What a pass of a VIFModel gives. Losses are scalars, 0 where they do not apply.
-
-    loss: equation 10 with the configuration's weights, and logits as the base model's.
-    kl: mean or sum as configured.      guide: see `guide_loss`.        readings: of the pairs that had a map.
-    """
-
-    loss: Tensor
-    cross_entropy: Tensor
-    kl: Tensor
-    volume: Tensor
-    entropy: Tensor
-    guide: Tensor
-    logits: Tensor
-    readings: tuple[PairReading, ...]
-
-
-class Injection:
-    """The intervention at one injection layer: its pass's blend, or nothing."""
-
-    def __init__(self, model: VIFModel, layer: int) -> None:
-        self.model, self.layer = model, layer
-
-    @property
-    def blend(self) -> Blend | None:
-        return self.model.current.blends.get(self.layer) if self.model.current else None
-
-    def before(self, call: AttentionCall) -> AttentionCall:
-        return call
-
-    def after(self, call: AttentionCall, output: Tensor) -> Tensor:
-        return self.blend.after(call, output) if self.blend else output
-
-    def rows(self, call: AttentionCall, rows: Tensor, flow: Tensor) -> Tensor:
-        return self.blend.rows(call, rows, flow) if self.blend else flow
-
-    def changes(self, call: AttentionCall) -> Tensor:
-        return self.blend.changes(call) if self.blend else _first_row(call)
-
-
-class Guide:
-    """At an extraction layer: reads the flow of each turn's response rows over its canvas. Changes nothing."""
-
-    def __init__(self, model: VIFModel, layer: int) -> None:
-        self.model, self.layer = model, layer
-
-    def before(self, call: AttentionCall) -> AttentionCall:
-        return call
-
-    def after(self, call: AttentionCall, output: Tensor) -> Tensor:
-        current = self.model.current
-        if self.model.guiding and current is not None and current.turns.posterior is not None:
-            with torch.no_grad():
-                where = canvas(current.turns, self.model.config)
-                current.targets[self.layer] = response_flow(call, current.turns, where)
-        return output
-
-    def rows(self, call: AttentionCall, rows: Tensor, flow: Tensor) -> Tensor:
-        return flow
-
-    def changes(self, call: AttentionCall) -> Tensor:
-        return _first_row(call)
-
-
-def response_flow(call: AttentionCall, turns: Turns, where: Canvas) -> Float[Tensor, "M P"]:
-    """Mean flow over the canvas of the rows that produce each turn's response, renormalised over what it covers."""
-    assert turns.posterior is not None
-    told = turns.posterior.where(~_among(turns.posterior, turns.prior), NONE)  # [M Tq] the answer's positions
-    width = int((told != NONE).sum(1).max())
-    producing = told.sort(descending=True).values[:, :width] - 1  # rows that produce them; NONE - 1 where none
-    part = []
-    for b in range(len(turns.of)):  # one sample's rows at a time: samples hold different numbers of turns
-        own = turns.sample == b
-        if not own.any():
-            continue
-        rows = producing[own].clamp(min=0)  # [m R]
-        one = _sample(call, b)
-        flow = one.rows(rows.flatten()[None])[0].mean(0)  # [m*R K]
-        flow = flow[:, where.keys[b].clamp(min=0)].unflatten(0, rows.shape)  # [m R P]
-        part.append((flow * (producing[own] >= 0)[..., None]).sum(1))
-    flow = torch.cat(part) * where.covered
-    return flow / flow.sum(-1, keepdim=True).clamp(min=1e-12)
-
 
 SampleSpotlights = dict[tuple[int, int], dict[str, Spotlights]]
 """Of one sample: by layer pair and branch."""
@@ -428,7 +297,7 @@ class VIFModel(nn.Module):
         draw = self._draw_of(turns)
         made = Pass(turns.to(self.vlm.device), draw, self._pairs_of_pass())
         if ids is not None and draw.endswith("draw") and not self.generator.training:
-            made.seeds = _text_seeds(ids, turns)
+            made.seeds = text_seeds(ids, turns)
         return made
 
     def _pairs_of_pass(self) -> frozenset[tuple[int, int]]:
@@ -583,60 +452,12 @@ def add_vif(vlm: VLM, config: VIFConfig | None = None) -> VIFModel:
     return VIFModel(vlm, config)
 
 
-def answer_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of the labelled tokens (equation 8's first term), weighted where weights are given."""
-    told = labels[:, 1:] >= 0
-    scores, wanted = logits[:, :-1][told].float(), labels[:, 1:][told]
-    if not len(wanted):
-        return logits.sum() * 0.0
-    losses = F.cross_entropy(scores, wanted, reduction="none")
-    if weights is None:
-        return losses.mean()
-    own = weights[:, 1:][told]
-    return (losses * own).sum() / own.sum().clamp(min=1e-6)
-
-
-def guide_loss(maps: Float[Tensor, "M P"], target: Float[Tensor, "M P"], seeking: bool = False) -> Tensor:
-    """How far the map is from the flow of the layer whose features it was made from, sharpened by squaring.
-
-    Cross-entropy in nats: the map covers all of the target, and is as broad as it is uncertain. Seeking: 1 minus the
-    map's mean of the target over its peak, in [0, 1]: the map settles on the target's best place.
-    """
-    sharp = target.square()
-    if seeking:
-        return (1 - (maps * sharp / sharp.amax(-1, keepdim=True).clamp(min=1e-12)).sum(-1)).mean()
-    sharp = sharp / sharp.sum(-1, keepdim=True).clamp(min=1e-12)
-    return -(sharp * maps.clamp(min=1e-9).log()).sum(-1).mean()
-
-
 def _fitting(held: Spotlights, turns: Turns) -> Spotlights:
     if len(held.weights) != len(turns):
         raise UsageError(
             f"spotlights of {len(held.weights)} turns held over a batch with {len(turns)}", expected="one for each turn"
         )
     return held
-
-
-def _among(values: Int[Tensor, "M T"], others: Int[Tensor, "M S"]) -> Tensor:
-    return (values[:, :, None] == others[:, None]).any(-1)
-
-
-def _first_row(call: AttentionCall) -> Int[Tensor, "B 1"]:
-    return torch.zeros(len(call.query), 1, dtype=torch.long, device=call.query.device)
-
-
-def _text_seeds(ids: Int[Tensor, "B T"], turns: Turns) -> list[int]:
-    """A seed for each turn, from the text that its prior sees: the same wherever and in whichever batch it stands."""
-    ids, texts = ids.cpu(), turns.prior.cpu()
-    return [
-        crc32(ids[b, own[own != NONE]].numpy().tobytes()) for b, own in zip(turns.sample.tolist(), texts, strict=True)
-    ]
-
-
-def _sample(call: AttentionCall, b: int) -> AttentionCall:
-    mask = call.mask if call.mask is None or len(call.mask) == 1 else call.mask[b : b + 1]
-    one = slice(b, b + 1)
-    return replace(call, query=call.query[one], key=call.key[one], value=call.value[one], mask=mask)
 
 
 def _width(vlm: VLM) -> int:

@@ -17,7 +17,8 @@ from vif_core.data.sample import Sample
 from vif_core.load import load
 from vif_core.vif.gmm import Spotlights
 from vif_core.vif.losses import kl_divergence
-from vif_core.vif.model import MapsFrom, PairReading, VIFModel
+from vif_core.vif.model import VIFModel
+from vif_core.vif.passes import MapsFrom, PairReading
 from vif_core.vlm.batch import Batch
 from vif_core.vlm.layout import box_weights, patch_boxes
 from vif_core.vlm.model import VLM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, log
 
 import numpy as np
@@ -128,6 +129,7 @@ def test_newline_tokens_get_exactly_nothing():
 def test_tiles_and_their_thumbnail_share_one_map():
     """A thumbnail of 2 x 2 and tiles of 4 x 4 with newlines: one spot lights the same place on both."""
     thumbnail, tiles = grid(2, 2, frame="thumbnail"), grid(4, 4, offset=4, newline=1, frame="tile")
+    tiles = replace(tiles, rect_px=thumbnail.rect_px)
     light = drawn(lights(((0.25, 0.75), 0.15, 1.0)), thumbnail, tiles)
     torch.testing.assert_close(light.sum(), torch.tensor(1.0))
     assert light[:4].argmax() == 1

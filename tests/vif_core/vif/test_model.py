@@ -13,8 +13,10 @@ from vif_core.data.sample import Sample
 from vif_core.errors import UnsupportedModel, UsageError
 from vif_core.flow.op import CARRIED
 from vif_core.vif.config import VIFConfig
+from vif_core.vif.guide import guide_loss
 from vif_core.vif.losses import entropy, kl_divergence, volume
-from vif_core.vif.model import add_vif, answer_loss, guide_loss
+from vif_core.vif.model import add_vif
+from vif_core.vif.objective import answer_loss
 from vif_core.vif.turns import NONE, grid_places, turns_of
 from vif_core.vlm.tiny import TINY_FAMILIES, tiny_model, tiny_samples
 
