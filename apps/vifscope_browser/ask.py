@@ -72,15 +72,18 @@ class Asker:
     def _work(self) -> None:
         while True:
             asked = self._waiting.get()
+            sample_id = failed = ""
             try:
-                self._answer(asked)
+                sample_id = self._answer(asked)
             except VifError as error:
-                asked.failed = str(error)
+                failed = str(error)
             except Exception as error:  # whatever a model raises: the worker goes on
-                asked.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+                failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
             asked.sample = replace(asked.sample, images=())  # the run keeps them
+            asked.sample_id, asked.failed = sample_id, failed  # last: whoever asks takes these for the end
 
-    def _answer(self, asked: Asked) -> None:
+    def _answer(self, asked: Asked) -> str:
+        """The id under which the catalogue holds the answer's runs."""
         from vif_core.load import load  # the app starts without torch
         from vifscope.measure import Reading
         from vifscope.pipeline import analyze
@@ -102,7 +105,7 @@ class Asker:
                 path = analyze(vlm, source, 1, out, reading)
             found.append((path, f"{name} {kind}".rstrip()))
         self.catalogue.add_answers(found)
-        asked.sample_id = sample.sample_id
+        return sample.sample_id
 
 
 def picture_of(data_url: str) -> Image.Image:

@@ -41,11 +41,10 @@ def _own_eager(module: nn.Module, *args: Any, **kwargs: Any) -> tuple[torch.Tens
     if "Vision" in type(module).__name__:  # Llama 4 has two
         names.insert(0, "vision_eager_attention_forward")
     for cls in type(module).__mro__:
-        found = [
-            getattr(sys.modules[cls.__module__], name) for name in names if hasattr(sys.modules[cls.__module__], name)
-        ]
-        if found:
-            return found[0](module, *args, **kwargs)
+        for name in names:
+            function = getattr(sys.modules[cls.__module__], name, None)
+            if function is not None:
+                return function(module, *args, **kwargs)
     raise UnsupportedModel(
         f"{type(module).__name__} has no eager attention function of its own",
         expected="eager_attention_forward in its model file",

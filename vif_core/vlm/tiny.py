@@ -117,9 +117,8 @@ def _any_tokenizer() -> PreTrainedTokenizerFast:
     named = {
         "<image>": "context_image_token",
         "<boi>": "start_image_token boi_token vision_bos_token image_start_token video_start_token "
-        "image_boundary_token boa_token slice_start_token image_id_start_token",
-        "<eoi>": "end_image_token eoi_token vision_eos_token image_end_token video_end_token eoa_token slice_end_token "
-        "image_id_end_token",
+        "image_boundary_token boa_token",
+        "<eoi>": "end_image_token eoi_token vision_eos_token image_end_token video_end_token eoa_token",
         "<video>": "video_token audio_token",
         "<newline>": "image_break_token",
     }
