@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from vif_core.flow.interventions import Knockout
 from vif_core.flow.op import intervene
 from vif_core.load import load
 from vif_core.vlm.batch import Batch
+from vif_core.vlm.discover import watched
 from vif_core.vlm.layout import ImageGrid
 from vif_core.vlm.model import VLM
 from vifscope.trace.capture import capture, padded_rows
@@ -130,11 +131,8 @@ def _eager(vlm: VLM, batch: Batch, rows: list[np.ndarray], flows: list[torch.Ten
     with nullcontext() if vlm.vif is None else vlm.vif.disable_vif():  # transformers returns what stands before VIF
         if vlm.vif is not None:
             flows = capture(vlm, batch, rows, lambda _, flow: flow.cpu())
-        with _eagerly(vlm), torch.inference_mode():
-            outputs = vlm.model(**batch.inputs, output_attentions=True, use_cache=False)
-    attentions = getattr(outputs, "language_model_outputs", outputs).attentions  # BLIP-2 keeps its decoder's apart
+        weights = eager_weights(vlm, batch)
     wanted = padded_rows(batch, rows)[:, None, :, None]
-    weights = [found.float().cpu() for found in attentions or () if found is not None]
     if len(weights) != len(flows):
         return None, f"an eager run returns the attention of {len(weights)} layers, not of {len(flows)}"
     pairs = zip(flows, weights, strict=True)
@@ -143,14 +141,25 @@ def _eager(vlm: VLM, batch: Batch, rows: list[np.ndarray], flows: list[torch.Ten
     return worst <= tolerance, f"max difference {worst:.1e}, {tolerance:.0e} allowed in {vlm.model.dtype}"
 
 
-@contextmanager
-def _eagerly(vlm: VLM) -> Iterator[None]:
+def eager_weights(vlm: VLM, batch: Batch) -> list[torch.Tensor]:
+    """What the attention modules of an eager run return as their weights, [B, H, Q, K] in fp32 for each layer."""
+    weights: list[torch.Tensor] = []
+
+    def take(_module: Any, _args: Any, output: Any) -> None:
+        if isinstance(output, tuple) and output[1] is not None:
+            weights.append(output[1].float().cpu())
+
     before = vlm.attention
+    handles = [layer.attention.register_forward_hook(take) for layer in vlm.layers]
     vlm.model.set_attn_implementation("eager")
     try:
-        yield
+        with torch.inference_mode():
+            vlm.model(**batch.inputs, use_cache=False)
     finally:
         vlm.model.set_attn_implementation(before)
+        for handle in handles:
+            handle.remove()
+    return weights
 
 
 def _matters(vlm: VLM, batch: Batch, rows: list[np.ndarray]) -> tuple[bool | None, str]:
@@ -167,7 +176,7 @@ def _aligned(vlm: VLM) -> tuple[bool | None, str]:
     hits = tried = 0
     for size in PICTURES:
         picture = np.asarray(_noise(size))
-        found = _features(vlm, picture)
+        found = visual_features(vlm, _sample(0, Image.fromarray(picture)))
         if found is None:
             return None, "the decoder gets words of a vocabulary, not features"
         before, grids = found
@@ -176,7 +185,7 @@ def _aligned(vlm: VLM) -> tuple[bool | None, str]:
                 x0, y0, x1, y1 = np.clip(grid.boxes_px[row, col].round().astype(int), 0, None)
                 changed = picture.copy()
                 changed[y0:y1, x0:x1] = 255 - changed[y0:y1, x0:x1]
-                after = _features(vlm, changed)
+                after = visual_features(vlm, _sample(0, Image.fromarray(changed)))
                 assert after is not None
                 change = grid.to_grid((after[0] - before).norm(dim=-1))
                 hits += divmod(int(change.argmax()), grid.cols) == (row, col)
@@ -193,15 +202,24 @@ def _cells_on(grid: ImageGrid, size: tuple[int, int]) -> list[list[int]]:
     return inside[np.linspace(0, len(inside) - 1, min(CELLS, len(inside))).round().astype(int)].tolist()
 
 
-def _features(vlm: VLM, picture: np.ndarray) -> tuple[torch.Tensor, tuple[ImageGrid, ...]] | None:
-    """What the decoder gets at the visual tokens [V, hidden], and their grids; None where it gets token ids."""
-    batch = vlm.encode([_sample(0, Image.fromarray(picture))])
+def visual_features(vlm: VLM, sample: Sample) -> tuple[torch.Tensor, tuple[ImageGrid, ...]] | None:
+    """What the decoder, or the encoder before it, gets at the visual tokens [V, hidden], and their grids.
+
+    None where it gets token ids. Where the decoder alone sees the image, by cross-attention, these are its first keys.
+    """
+    batch = vlm.encode([sample])
+    layout = batch.layouts[0]
+    encodes = vlm.model.config.is_encoder_decoder
+    if vlm.crosses and not encodes:
+        return _keys(vlm, batch)[0, layout.visual].float(), layout.grids
     taken: dict[str, torch.Tensor | None] = {}
 
     def take(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
         taken["embeddings"] = kwargs["inputs_embeds"]
 
-    handle = vlm.model.get_decoder().register_forward_pre_hook(take, with_kwargs=True)
+    handle = (vlm.model.get_encoder() if encodes else vlm.model.get_decoder()).register_forward_pre_hook(
+        take, with_kwargs=True
+    )
     try:
         with torch.inference_mode():
             vlm.model(**batch.inputs, use_cache=False)
@@ -210,4 +228,17 @@ def _features(vlm: VLM, picture: np.ndarray) -> tuple[torch.Tensor, tuple[ImageG
     embeddings = taken["embeddings"]
     if embeddings is None:
         return None
-    return embeddings[0, batch.layouts[0].visual].float(), batch.layouts[0].grids
+    return embeddings[0, layout.visual].float(), layout.grids
+
+
+def _keys(vlm: VLM, batch: Batch) -> torch.Tensor:
+    """Keys of the first layer with attention over visual tokens, all heads together: [B, K, G D]."""
+    found: list[torch.Tensor] = []
+
+    def see(module: torch.nn.Module, _query: torch.Tensor, key: torch.Tensor) -> None:
+        if module is vlm.layers[0].attention:
+            found.append(key.transpose(1, 2).flatten(2))
+
+    with watched(vlm.attention, see), torch.inference_mode():
+        vlm.model(**batch.inputs, use_cache=False)
+    return found[0]

@@ -16,8 +16,8 @@ class Family:
 
     rows: "proved" (equal to an eager run's, in left-padded batches of pictures of different sizes), "refused" with the
           reason in `note`, or "untried": not disproved, and `vifscope check` may well prove it.
-    map:  "image" (one grid an image), "tiles" (put together, and a thumbnail) or "none" (latent queries, without a
-          place); "" where rows are not proved.
+    map:  "image" (one grid an image), "tiles" (put together, mostly with a thumbnail) or "none" (latent queries,
+          without a place); "" where rows are not proved.
     vif:  "trains" (attaches, learns, generates), or "refused" with the reason in `note`; "" where rows are not proved.
     """
 

@@ -69,7 +69,7 @@ def measure(vlm: VLM, samples: Sequence[Sample], reading: Reading) -> list[Sampl
     enters = [np.isin(positions, wanted) for positions, wanted in zip(stored, measured, strict=True)]
     boxes = [sample.boxes for sample in samples]
     reducer = LayerReducer(
-        batch.layouts, batch.pad, stored, enters, boxes, num_layers=vlm.num_layers, device=vlm.device
+        batch.layouts, batch.key_pad, stored, enters, boxes, num_layers=vlm.num_layers, device=vlm.device
     )
     with _response_logprobs(vlm, batch) as logprobs:
         layers = capture(vlm, batch, stored, reducer)
@@ -127,9 +127,10 @@ def _response_logprobs(vlm: VLM, batch: Batch) -> Iterator[list[float]]:
     logprobs: list[float] = []
 
     def read(_module: Any, _inputs: Any, logits: torch.Tensor) -> None:
-        for row, layout in zip(logits, batch.layouts, strict=True):
+        for row, layout, left in zip(logits, batch.layouts, batch.pad, strict=True):
             tokens = torch.from_numpy(layout.input_ids[layout.response_start :]).to(row.device)
-            before = row[-len(tokens) - 1 : -1].float().log_softmax(-1)  # [T vocabulary]
+            start = left + layout.response_start - 1
+            before = row[start : start + len(tokens)].float().log_softmax(-1)  # [T vocabulary]
             logprobs.append(before.gather(1, tokens[:, None]).sum().item() if len(tokens) else math.nan)
 
     head = vlm.model.get_output_embeddings()

@@ -73,6 +73,8 @@ def _ratio_words(summary: dict[str, Any]) -> str:
     peak = best_layer(layers, "visual_ratio", max)
     if peak is None or not peak["visual_ratio"]:
         return "no attention on visual tokens was measured, so the attenuation index is undefined."
+    if all(layer["visual_ratio"] is None or layer["visual_ratio"] > 1 - 1e-4 for layer in layers):
+        return "its layers see nothing but the image, by cross-attention: the visual ratio is 1 by construction."
     lift = "" if peak["ratio_lift"] is None else f" ({short(peak['ratio_lift'])} times uniform attention)"
     top = f"the visual ratio peaks at {short(peak['visual_ratio'])} in layer {peak['layer']}{lift}"
     deep = [layer for layer in layers if layer["deep"]]

@@ -11,6 +11,7 @@ import numpy as np
 from dash import dcc, html
 from plotly.colors import get_colorscale
 
+from vif_core.vlm.layout import SEGMENTS
 from vifscope.figures.interactive import multiples_figure, overlay_figure, patch_figure
 from vifscope.figures.lights import by_layer
 from vifscope.runs.maps import on_grid
@@ -51,7 +52,7 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> dict[str, Any]
 def tokens(stored: dict[str, Any], row: int | None) -> list[Any]:
     """The prompt and response after the last visual token, a button for each token whose row is stored."""
     measured = dict(zip(stored["query_rows"], stored["measured"], strict=True))
-    first = max(stored["visual"], default=-1) + 1
+    first = max(np.flatnonzero(np.equal(stored["segment"], SEGMENTS.index("visual"))), default=-1) + 1
     shown: list[Any] = []
     for position in range(first, len(stored["tokens"])):
         text = str(stored["tokens"][position]).replace("▁", " ").replace("Ġ", " ").replace("\n", "⏎")
@@ -73,7 +74,7 @@ def patch_view(run: Browsed, sample_id: str, chosen: Chosen, row: int, col: int)
     stored = run.store.sample(sample_id)
     weights = on_grid(run.store.flow(sample_id), run.grid(sample_id, chosen))[:, :, row, col]  # [L R]
     names = [_produced(stored, position) for position in stored["query_rows"]]
-    kept, whole = len(names), len(stored["tokens"]) - len(stored["visual"])
+    kept, whole = len(names), int(np.not_equal(stored["segment"], SEGMENTS.index("visual")).sum())
     said = (
         f"{run.name}: patch in row {row}, column {col}. {kept} rows are stored, named by the token that they produce; "
         f"the other {max(whole - kept, 0)} rows of text are not: vifscope analyze --store-rows text keeps them."

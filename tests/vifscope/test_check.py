@@ -14,6 +14,9 @@ from vifscope import check as checking
 from vifscope.check import check_model
 
 KINDS = [
+    "mllama",
+    "idefics",
+    "florence2",
     "llava",
     "llava_next",
     "qwen2_5_vl",

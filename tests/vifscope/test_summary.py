@@ -121,6 +121,19 @@ def test_without_visual_attention_there_is_no_index(records_run):
     assert "focused" not in summary["sentence"]
 
 
+def test_where_nothing_but_the_image_is_seen_the_ratio_is_no_finding(records_run):
+    def crossing(records):
+        for record in records:
+            for layers in (flow.layers for flow in record.flows.values()):
+                layers["visual_ratio"] = np.where(np.arange(16) % 2, np.float32(1 - 1e-6), np.float32(np.nan))
+
+        return records
+
+    sentence = summary_dict(records_run(2, change=crossing))["sentence"]
+    assert "see nothing but the image, by cross-attention: the visual ratio is 1 by construction." in sentence
+    assert "attenuation index" not in sentence
+
+
 def test_without_attention_in_deep_layers_there_is_no_index_but_a_peak(records_run):
     def hybrid(records):
         for record in records:

@@ -19,6 +19,7 @@ class AttentionCall:
     mask:  boolean (True = visible) or additive [B, 1, Q, K]; padding [B, K] for flash kernels; or None.
     extras: the op's keyword arguments.
     total: positions so far, cached ones included; None stands for K.
+    crosses: the keys are not the queries' own sequence, but all those of a cross-attention.
     """
 
     module: nn.Module
@@ -28,18 +29,20 @@ class AttentionCall:
     mask: Tensor | None
     extras: dict[str, Any]
     total: int | None = None
+    crosses: bool = False
 
     @property
     def query_positions(self) -> range:
         """Position in the padded sequence of each of the Q queries. They are the last ones: some layers trim."""
-        total = self.key.shape[2] if self.total is None else self.total
+        own = self.query if self.crosses else self.key
+        total = own.shape[2] if self.total is None else self.total
         return range(total - self.query.shape[2], total)
 
     @property
     def key_positions(self) -> range:
         """Position in the padded sequence of each of the K keys. A sliding layer's cache drops the first ones."""
         n_keys = self.key.shape[2]
-        first = 0 if self.total is None else max(0, self.total - n_keys)
+        first = 0 if self.total is None or self.crosses else max(0, self.total - n_keys)
         return range(first, first + n_keys)
 
     @property

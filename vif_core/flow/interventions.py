@@ -51,27 +51,31 @@ class Intervention(Protocol):
 class Knockout:
     """Edges cut: the query rows `queries` do not see the keys `keys`. Their mass goes to the keys still visible.
 
-    queries, keys: positions in the padded sequence, True where cut. Positions beyond N (generated later) stay as
-    they are, unless `later` is set: then every later query is cut from `keys` too.
+    queries, keys: positions among the padded queries and the padded keys, True where cut. Positions beyond N (generated
+    later) stay as they are, unless `later` is set: then every later query is cut from `keys` too.
+    A row of a cross-attention that has no key left gets nothing; of the sequence's own keys it must keep one.
     """
 
     queries: Bool[Tensor, "B N"]
-    keys: Bool[Tensor, "B N"]
+    keys: Bool[Tensor, "B K"]
     later: bool = False
 
     @classmethod
     def of(cls, batch: Batch, queries: Sequence[Positions], keys: Sequence[Positions], later: bool = False) -> Knockout:
         """From each sample's positions, counted without its padding."""
-        return cls(_padded(batch, queries), _padded(batch, keys), later)
+        return cls(_padded(queries, batch.pad, batch.length), _padded(keys, batch.key_pad, batch.num_keys), later)
 
     def before(self, call: AttentionCall) -> AttentionCall:
         return call.without(self.cut(call))
 
     def after(self, call: AttentionCall, output: Tensor) -> Tensor:
-        return output
+        return output.masked_fill(self._blind(call)[:, 0, :, :, None], 0) if call.crosses else output
 
     def rows(self, call: AttentionCall, rows: Tensor, flow: Tensor) -> Tensor:
-        cut = self.cut(call).take_along_dim(rows[:, None, :, None] % call.query.shape[2], dim=2)
+        at = rows[:, None, :, None] % call.query.shape[2]
+        if call.crosses:
+            flow = flow.masked_fill(self._blind(call).take_along_dim(at, dim=2), 0)
+        cut = self.cut(call).take_along_dim(at, dim=2)
         blocked = flow.masked_select(cut.expand_as(flow))
         if blocked.any():
             raise VifError(
@@ -106,11 +110,18 @@ class Knockout:
         keys = _at(self.keys, call.key_positions, beyond=False)
         return (queries[:, None, :, None] & keys[:, None, None, :]).to(call.query.device)
 
+    def _blind(self, call: AttentionCall) -> Bool[Tensor, "B 1 Q 1"]:
+        """Rows that this knockout, or one before it, left without any key; `call` is what the op was given."""
+        cut, mask = self.cut(call), call.mask
+        assert mask is not None  # as `before` has put one
+        seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        return cut.any(-1, keepdim=True) & ~seen[..., : cut.shape[-1]].any(-1, keepdim=True)
 
-def _padded(batch: Batch, positions: Sequence[Positions]) -> Tensor:
-    chosen = torch.zeros(len(batch), batch.length, dtype=torch.bool)
+
+def _padded(positions: Sequence[Positions], pad: Sequence[int], length: int) -> Tensor:
+    chosen = torch.zeros(len(positions), length, dtype=torch.bool)
     for i, own in enumerate(positions):
-        chosen[i, torch.as_tensor(own, dtype=torch.long) + batch.pad[i]] = True
+        chosen[i, torch.as_tensor(own, dtype=torch.long) + pad[i]] = True
     return chosen
 
 

@@ -42,7 +42,10 @@ class Session:
     def count_positions(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         """Forward pre-hook of the model: its padding mask spans every position so far; without one, the cache tells."""
         mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
-        if isinstance(mask, Tensor) and mask.dim() == 2:
+        decoder = kwargs.get("decoder_input_ids")
+        if decoder is not None:  # the padding mask is the encoder's
+            self.total = decoder.shape[1] + (int(cache.get_seq_length()) if cache is not None else 0)
+        elif isinstance(mask, Tensor) and mask.dim() == 2:
             self.total = mask.shape[1]
         elif cache is not None:
             ids = args[0] if args else kwargs.get("input_ids")
@@ -58,9 +61,10 @@ class Carried:
 
     interventions: tuple[Intervention, ...]
     session: Session
+    crosses: bool
 
     def change(self, call: AttentionCall) -> AttentionCall:
-        call = replace(call, total=self.session.total)
+        call = replace(call, total=self.session.total, crosses=self.crosses)
         for intervention in self.interventions:
             call = intervention.before(call)
         return call
@@ -89,7 +93,7 @@ def intervene(
             inner = tuple(chosen) if isinstance(chosen, Sequence) else (chosen,)
             before = outer[modules[index]]
             both = inner if before is None else (*before.interventions, *inner)
-            setattr(modules[index], CARRIED, Carried(both, session))
+            setattr(modules[index], CARRIED, Carried(both, session, vlm.crosses))
         with torch.inference_mode():
             vlm.model(**(batch or vlm.probe()).inputs, use_cache=False)
         session.proving = False

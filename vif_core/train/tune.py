@@ -49,6 +49,7 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
         torch.set_num_threads(1)
     set_seed(recipe.seed)
     vlm = vlm or load(recipe.model, device=f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else "cpu")
+    vlm.refuse_crossing()
     attach(recipe, vlm)
     if recipe.compile:
         for block in blocks_of(vlm.model, vlm.layers):

@@ -449,6 +449,7 @@ def add_vif(vlm: VLM, config: VIFConfig | None = None) -> VIFModel:
     One pass proves that every injection layer's map arrives, under whichever attention the model uses. Raises
     UsageError for layers the decoder lacks, UnsupportedModel where no map can be made or injected.
     """
+    vlm.refuse_crossing()
     return VIFModel(vlm, config)
 
 

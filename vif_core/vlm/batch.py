@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from typing import Any
 
@@ -12,15 +12,16 @@ import torch
 from PIL import Image
 
 from vif_core.data.sample import Sample
+from vif_core.vlm.crossing import crossed
 from vif_core.vlm.grids import image_grids
 from vif_core.vlm.layout import SEGMENTS, Layout
-from vif_core.vlm.prompt import Prompt, write_prompt
-from vif_core.vlm.visual import visual_positions
+from vif_core.vlm.prompt import Prompt, between, takes_parts, write_prompt, writes_special_tokens
+from vif_core.vlm.visual import crosses, visual_positions
 
 
 @dataclass
 class Batch:
-    """Left-padded inputs of B samples, ready for `model(**inputs)`.
+    """Padded inputs of B samples, ready for `model(**inputs)`: on the left, but for an encoder-decoder's.
 
     layouts: where everything is in each sample, padding left out.
     pad:     padding tokens before each sample: position p of a sample is position pad + p of its padded row.
@@ -36,7 +37,17 @@ class Batch:
     @property
     def length(self) -> int:
         """Padded length in tokens."""
-        return self.inputs["input_ids"].shape[1]
+        return max(left + len(layout) for left, layout in zip(self.pad, self.layouts, strict=True))
+
+    @property
+    def num_keys(self) -> int:
+        """Keys that a row's attention is laid out over, padding included."""
+        return max(left + len(layout.key_segment) for left, layout in zip(self.key_pad, self.layouts, strict=True))
+
+    @property
+    def key_pad(self) -> list[int]:
+        """Padding keys before each sample's: `pad`, but none before those of a cross-attention."""
+        return [left if own.crossing is None else 0 for left, own in zip(self.pad, self.layouts, strict=True)]
 
 
 def encode(
@@ -57,11 +68,15 @@ def encode(
         ids = outputs["input_ids"][i, kept[i]].numpy()
         visual = visual_positions(ids, image_token_id)
         sizes = [(picture.height, picture.width) for picture in pictures]
-        grids = image_grids(model.config, processor, sizes, outputs, first, len(visual))
-        first += len(pictures)
         reply = np.array(responses[i] if responses else [], dtype=np.int64)
         segment = _segments(prompt, processor.tokenizer, ids, visual, len(reply))
-        layouts.append(Layout(np.concatenate([ids, reply]), visual, grids, segment, response_start=len(ids)))
+        own = Layout(np.concatenate([ids, reply]), visual, (), segment, response_start=len(ids))
+        if crosses(model.config):
+            layouts.append(crossed(model, processor, own, sizes, outputs, i))
+        else:
+            grids = image_grids(model.config, processor, sizes, outputs, first, len(visual))
+            layouts.append(replace(own, grids=grids))
+        first += len(pictures)
     return _pad(model, processor.tokenizer.pad_token_id, outputs, layouts)
 
 
@@ -69,11 +84,15 @@ def _process(
     model: Any, processor: Any, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]]
 ) -> dict[str, torch.Tensor]:
     typed = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in signature(model.forward).parameters else {}
+    texts: list[Any] = [prompt.text for prompt in prompts]
+    if takes_parts(processor):
+        texts = [between(processor, text, pictures) for text, pictures in zip(texts, images, strict=True)]
     outputs = processor(
-        text=[prompt.text for prompt in prompts],
-        images=[list(pictures) for pictures in images] if any(images) else None,
+        text=texts,
+        images=[list(pictures) for pictures in images] if any(images) and not takes_parts(processor) else None,
         padding=True,
-        add_special_tokens=prompts[0].needs_special_tokens(processor.tokenizer),
+        add_special_tokens=prompts[0].needs_special_tokens(processor.tokenizer)
+        and not writes_special_tokens(processor),
         return_tensors="pt",
         **typed,
     )
@@ -98,6 +117,8 @@ def _segments(prompt: Prompt, tokenizer: Any, ids: np.ndarray, visual: np.ndarra
 
 def _pad(model: Any, pad_token_id: int, outputs: dict[str, torch.Tensor], layouts: list[Layout]) -> Batch:
     """Append the responses and pad left again: every tensor with an entry a token is laid out anew."""
+    if model.config.is_encoder_decoder:
+        return _pad_decoder(model, pad_token_id, outputs, layouts)
     shape = outputs["input_ids"].shape
     kept = outputs["attention_mask"].bool()
     length = max(len(layout) for layout in layouts)
@@ -113,5 +134,24 @@ def _pad(model: Any, pad_token_id: int, outputs: dict[str, torch.Tensor], layout
                 elif name == "attention_mask":
                     laid[i, pad[i] :] = 1
             values = laid
+        elif name.endswith("attention_mask") and values.dim() > 2 and values.shape[:2] == shape:
+            values = torch.stack([_seen(*own) for own in zip(values, kept, layouts, pad, strict=True)])
         inputs[name] = values.to(model.device, model.dtype if values.is_floating_point() else None)
     return Batch(inputs, layouts, pad)
+
+
+def _seen(mask: torch.Tensor, kept: torch.Tensor, layout: Layout, left: int) -> torch.Tensor:
+    """What each token of a sample sees of its images, [N, ...] laid anew: its response what the prompt's end sees."""
+    response = mask[-1:].expand(len(layout) - layout.response_start, *mask.shape[1:])
+    return torch.cat([mask.new_zeros(left, *mask.shape[1:]), mask[kept], response])
+
+
+def _pad_decoder(model: Any, pad_token_id: int, outputs: dict[str, torch.Tensor], layouts: list[Layout]) -> Batch:
+    """The processor's outputs are the encoder's. Both are padded right, as they count positions from 0."""
+    ids = [torch.from_numpy(layout.input_ids) for layout in layouts]
+    decoder = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=pad_token_id)
+    inputs = {
+        name: values.to(model.device, model.dtype if values.is_floating_point() else None)
+        for name, values in (outputs | {"decoder_input_ids": decoder}).items()
+    }
+    return Batch(inputs, layouts, [0] * len(layouts))

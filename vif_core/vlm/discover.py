@@ -23,12 +23,16 @@ AttentionFunction = Callable[..., tuple[torch.Tensor, Any]]
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """One decoder layer that has an attention matrix. path: name of its attention module within the model."""
+    """One decoder layer that has an attention matrix over visual tokens.
+
+    path: name of its attention module within the model.      crosses: its keys are not the decoder's own tokens.
+    """
 
     index: int
     path: str
     attention: nn.Module
     num_heads: int
+    crosses: bool = False
 
 
 def attention_function(name: str) -> AttentionFunction:
@@ -84,18 +88,19 @@ def decoder_of(model: Any) -> Any:
     return decoder
 
 
-def discover_layers(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[DecoderLayer, ...]:
+def discover_layers(model: Any, inputs: dict[str, torch.Tensor], n_keys: int | None = None) -> tuple[DecoderLayer, ...]:
     """Decoder layers in execution order, from one pass over `inputs`. Raises UnsupportedModel if none is reached.
 
     A layer's index counts decoder blocks, those without attention included, so that hybrids keep their depth.
+    n_keys: of a model that sees the image by cross-attention, the keys that it has; only layers over these are found.
     """
     decoder = decoder_of(model)
     paths = {module: path for path, module in model.named_modules()}
     inside = set(decoder.modules())
     seen: dict[nn.Module, int] = {}
 
-    def see(module: nn.Module, query: torch.Tensor, _key: torch.Tensor) -> None:
-        if module in inside and module not in seen:
+    def see(module: nn.Module, query: torch.Tensor, key: torch.Tensor) -> None:
+        if module in inside and module not in seen and (n_keys is None or query.shape[2] != key.shape[2] == n_keys):
             seen[module] = query.shape[1]
 
     name = decoder.config._attn_implementation
@@ -107,10 +112,21 @@ def discover_layers(model: Any, inputs: dict[str, torch.Tensor]) -> tuple[Decode
             expected="attention modules that call transformers' attention interface",
             next_step="Choose another model: this family computes its attention elsewhere",
         )
+    blocks_apart = getattr(decoder.config, "cross_layer_interval", 1)  # IDEFICS counts these blocks on their own
     return tuple(
-        DecoderLayer(getattr(module, "layer_idx", number), paths[module], module, heads)
+        DecoderLayer(
+            getattr(module, "layer_idx", number) * blocks_apart, paths[module], module, heads, n_keys is not None
+        )
         for number, (module, heads) in enumerate(seen.items())
     )
+
+
+def num_blocks(model: Any) -> int:
+    """Blocks of the decoder, those without attention included."""
+    config = decoder_of(model).config
+    return getattr(
+        config, "decoder_layers", config.num_hidden_layers
+    )  # of an encoder-decoder, the latter is the encoder's
 
 
 def blocks_of(model: Any, layers: Sequence[DecoderLayer]) -> nn.ModuleList:

@@ -174,17 +174,33 @@ def _tile_split(processor: Any, size: Size) -> Size | None:
     return rows, cols
 
 
+def one_grid(image_processor: Any, size: Size, side: int) -> ImageGrid:
+    """The grid of a picture of side x side tokens, or of its tiles of as many, put together without a thumbnail."""
+    if _pads_canvas(image_processor):
+        return _tiled(image_processor, padded_canvas(image_processor, size)[0], side, size)[0]
+    return _grid("image", side, side, _shown(image_processor, size))
+
+
+def _pads_canvas(image_processor: Any) -> bool:
+    return any(hasattr(image_processor, name) for name in ("resize_to_max_canvas", "max_image_tiles"))
+
+
 def padded_canvas(image_processor: Any, size: Size) -> tuple[Size, Size]:
-    """Llama 4's canvas for an image of (height, width) pixels: its tiles (rows, cols), and the size (height, width) at
-    which the image lies in its upper left corner. Enlarged least, or else made smaller least, on the fewest tiles."""
-    side, most = image_processor.size["height"], image_processor.max_patches
+    """The canvas of Llama 4 and Llama 3.2 Vision for an image of (height, width) pixels.
+
+    Its tiles (rows, cols), and the size (height, width) at which the image lies in its upper left corner: enlarged
+    least, or else made smaller least, on the fewest tiles.
+    """
+    side = image_processor.size["height"]
+    most = getattr(image_processor, "max_image_tiles", None) or image_processor.max_patches
+    to_largest = getattr(image_processor, "resize_to_max_canvas", False)
     splits = [(rows, cols) for rows in range(1, most + 1) for cols in range(1, most // rows + 1)]
     scale = {split: min(split[0] * side / size[0], split[1] * side / size[1]) for split in splits}
     larger = [each for each in scale.values() if each >= 1]
-    best = (max if image_processor.resize_to_max_canvas or not larger else min)(larger or scale.values())
+    best = (max if to_largest or not larger else min)(larger or scale.values())
     rows, cols = min((split for split in splits if scale[split] == best), key=lambda split: split[0] * split[1])
     room = (rows * side, cols * side)
-    if not image_processor.resize_to_max_canvas:  # never larger than it is, or than a tile
+    if not to_largest:  # never larger than it is, or than a tile
         room = (min(max(size[0], side), room[0]), min(max(size[1], side), room[1]))
     if room[1] / size[1] < room[0] / size[0]:
         return (rows, cols), (min(int(size[0] * (room[1] / size[1])), room[0]) or 1, room[1])
@@ -194,7 +210,7 @@ def padded_canvas(image_processor: Any, size: Size) -> tuple[Size, Size]:
 def _tiled(image_processor: Any, split: Size, side: int, size: Size) -> list[ImageGrid]:
     """Tiles of side x side tokens, put together into one grid of the whole image, and the thumbnail."""
     covered = _whole(size)
-    if hasattr(image_processor, "resize_to_max_canvas"):  # the tiles hold padding on the right and below
+    if _pads_canvas(image_processor):  # the tiles hold padding on the right and below
         _, shown = padded_canvas(image_processor, size)
         tile_px = image_processor.size["height"]
         covered = (0.0, 0.0, split[1] * tile_px * size[1] / shown[1], split[0] * tile_px * size[0] / shown[0])

@@ -120,13 +120,27 @@ def _disjoint(boxes: Sequence[Box]) -> list[Box]:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where everything is in one sample's sequence of K tokens, padding left out.
+class Crossing:
+    """What a sample's rows see by cross-attention: K keys that are not tokens of its own sequence, padded right.
 
-    input_ids: [K].      visual: positions of the V visual tokens, ascending.
+    segment: [K], index into SEGMENTS.      first: position of the first row that sees them.
+    """
+
+    segment: np.ndarray
+    first: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything is in one sample's sequence of N tokens, and among the K keys that its rows see.
+
+    The keys are the same tokens, or those of a cross-attention. Padding is left out.
+
+    input_ids: [N].      visual: which keys are the V visual tokens; of a sequence's own tokens, ascending.
     grids:     empty where visual tokens are latent queries without a place in the image: no map then.
-    segment:   [K], index into SEGMENTS.
-    response_start: position of the first response token; K where there is no response yet.
+    segment:   [N], index into SEGMENTS.
+    response_start: position of the first response token; N where there is no response yet.
+    crossing:  the keys of a cross-attention; None where they are the sequence's own tokens.
     """
 
     input_ids: np.ndarray
@@ -134,9 +148,15 @@ class Layout:
     grids: tuple[ImageGrid, ...]
     segment: np.ndarray
     response_start: int
+    crossing: Crossing | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def key_segment(self) -> np.ndarray:
+        """What each key holds: [K], index into SEGMENTS."""
+        return self.segment if self.crossing is None else self.crossing.segment
 
     def rows(self, which: RowKind, max_rows: int | None = None, eos: Collection[int] = ()) -> np.ndarray:
         """Positions [R] of the query rows to read, ascending.
@@ -157,10 +177,16 @@ class Layout:
         elif which == "question":
             rows = everything[self.segment == SEGMENTS.index("question")]
         elif which == "text":
-            first = self.visual[0] if len(self.visual) else len(self)
-            rows = everything[(self.segment != SEGMENTS.index("visual")) & (everything > first)]
+            seeing = everything[everything >= self._first_seeing]
+            rows = seeing[self.segment[seeing] != SEGMENTS.index("visual")]
         else:
             raise UsageError(f"rows {which!r}", expected="response, last, question or text")
         if max_rows is not None and len(rows) > max_rows:
             rows = rows[np.linspace(0, len(rows) - 1, max_rows).round().astype(int)]
         return rows
+
+    @property
+    def _first_seeing(self) -> int:
+        if self.crossing is not None:
+            return self.crossing.first
+        return self.visual[0] if len(self.visual) else len(self)

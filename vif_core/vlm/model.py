@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from vif_core.data.sample import Sample
+from vif_core.errors import UnsupportedModel
 from vif_core.vlm.batch import Batch, encode
-from vif_core.vlm.discover import decoder_of, discover_layers
+from vif_core.vlm.discover import decoder_of, discover_layers, num_blocks
 from vif_core.vlm.prompt import write_prompt
-from vif_core.vlm.visual import image_token_id
+from vif_core.vlm.visual import crosses, image_token_id
 
 PROBE = Sample("probe", (Image.new("RGB", (64, 64), "gray"),), "what is this?")
 
@@ -22,7 +23,8 @@ class VLM:
 
     name, revision: what was loaded.      family: the configuration's model type.
     origin:         what it can be loaded by again, a folder or an id; of a model with VIF, its base's.
-    layers:         decoder layers with an attention matrix, in execution order.
+    crosses:        its decoder sees the image by cross-attention.
+    layers:         decoder layers with an attention matrix over visual tokens, in execution order.
     num_layers:     all decoder blocks; num_heads: query heads of the first of `layers`.
     traced:         what a tracer keeps with the model between passes.
     vif:            the VIFModel that was attached, or None. Inputs of `encode` tell it its turns.
@@ -37,14 +39,16 @@ class VLM:
         self.revision = revision
         self.origin = origin or name
         self.family: str = model.config.model_type
-        self.image_token_id = image_token_id(model.config)
+        self.crosses = crosses(model.config)
+        self.image_token_id: int = processor.image_token_id if self.crosses else image_token_id(model.config)
         self.traced: Any = None
         self.vif: Any = None
-        self.tokenizer.padding_side = "left"
+        self.tokenizer.padding_side = "right" if model.config.is_encoder_decoder else "left"
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.layers = discover_layers(model, self.probe().inputs)
-        self.num_layers: int = decoder_of(model).config.num_hidden_layers
+        probe = self.probe()
+        self.layers = discover_layers(model, probe.inputs, probe.num_keys if self.crosses else None)
+        self.num_layers = num_blocks(model)
         self.num_heads = self.layers[0].num_heads
 
     @property
@@ -62,6 +66,15 @@ class VLM:
         ids = self.model.generation_config.eos_token_id
         ids = self.tokenizer.eos_token_id if ids is None else ids
         return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
+
+    def refuse_crossing(self) -> None:
+        """Raises UnsupportedModel where the decoder sees the image by cross-attention: for VIF and for training."""
+        if self.crosses:
+            raise UnsupportedModel(
+                f"the decoder of {self.name} sees the image by cross-attention",
+                expected="image features among the decoder's own tokens",
+                next_step="Choose a model that puts image features at image tokens, such as LLaVA, Qwen-VL or Gemma 3",
+            )
 
     def prompt_text(self, sample: Sample) -> str:
         """The prompt before tokenisation: the model's chat template, or the plain LLaVA-1.5 form without one."""

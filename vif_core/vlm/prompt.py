@@ -110,12 +110,38 @@ def write_script(processor: Any, conversation: Conversation) -> Script:
 
 def placeholder_of(processor: Any) -> str:
     """What stands for an image in a prompt's text."""
-    return str(getattr(processor, "image_token", None) or processor.tokenizer.image_token)
+    return str(
+        getattr(processor, "image_token", None) or getattr(processor.tokenizer, "image_token", None) or "<image>"
+    )
 
 
 def places_images(processor: Any) -> bool:
-    """Whether the processor itself puts an image's tokens before the text, which then holds no placeholder (BLIP-2)."""
-    return hasattr(processor, "num_query_tokens")
+    """Whether the processor itself puts an image's tokens before the text, which then holds no placeholder (BLIP-2,
+    Florence-2)."""
+    return hasattr(processor, "num_query_tokens") or _takes_tasks(processor)
+
+
+def writes_special_tokens(processor: Any) -> bool:
+    """Whether the processor writes the text's special tokens itself (Florence-2, IDEFICS, Llama 3.2 Vision)."""
+    return _takes_tasks(processor) or takes_parts(processor) or hasattr(processor, "python_token")
+
+
+def takes_parts(processor: Any) -> bool:
+    """Whether the processor wants a prompt's words and pictures as one list, and writes tokens between (IDEFICS)."""
+    return hasattr(processor, "tokenizer_was_trained_with_end_of_utterance_token")
+
+
+def between(processor: Any, text: str, pictures: Sequence[Any]) -> list[Any]:
+    """A prompt's words, with `pictures` where its placeholders stand."""
+    first, *others = text.removeprefix(processor.tokenizer.bos_token or "").split(placeholder_of(processor))
+    parts = [first]
+    for picture, words in zip(pictures, others, strict=True):
+        parts += [picture, words]
+    return [part for part in parts if not isinstance(part, str) or part.strip()]
+
+
+def _takes_tasks(processor: Any) -> bool:
+    return hasattr(processor, "task_prompts_with_input")
 
 
 def _after(text: str, before: str, conversation: Conversation, number: int) -> str | None:
@@ -154,6 +180,8 @@ def _fill(processor: Any, conversation: Conversation, last: int, placeholder: st
     told = [f" {(exchange.answer or '').strip()}{end}" for exchange in exchanges]
     if open_ended:
         told[-1] = ""
+    if _takes_tasks(processor):  # Florence-2 was not taught to converse
+        return " ".join(filter(None, [conversation.system, *questions]))
     asking, answering = ("Question", "Answer") if places_images(processor) else ("USER", "ASSISTANT")
     turns = [f"{asking}: {question} {answering}:{answer}" for question, answer in zip(questions, told, strict=True)]
     return f"{conversation.system} {''.join(turns)}".lstrip()

@@ -65,6 +65,7 @@ TILE_WORDS = (
     "<|vid_frame_separator|>",
     "<|vid_start|>",
     "<|vid_end|>",
+    "<fake_token_around_image>",
 )
 """Tokens that processors write around tiles by name; the tokenizer numbers them from 264."""
 BOUNDED = (
@@ -122,6 +123,21 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "deepseek_vl_hybrid": {},
     "ernie4_5_vl_moe": _sections(4),
     "exaone4_5": {},
+    "florence2": {
+        "text_config": {"decoder_layers": 3, "decoder_start_token_id": 2, "forced_eos_token_id": None},
+        "vision_config": {
+            "depths": [1, 1, 1, 1],
+            "patch_size": [2, 2, 2, 1],
+            "patch_padding": [0, 0, 0, 0],
+            "patch_stride": [2, 2, 2, 1],
+            "embed_dim": [8, 16, 16, 32],
+            "num_heads": [2, 2, 2, 2],
+            "num_groups": [2, 2, 2, 2],
+            "window_size": 2,
+            "projection_dim": 32,
+            "max_position_embeddings": 50,
+        },
+    },
     "gemma4": {
         "audio_config": None,
         "vision_config": {
@@ -158,6 +174,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "vision_config": {"max_image_size": 96},
     },
     "hyperclovax_vision_v2": {},
+    "idefics": {"alpha_initializer": "ones", "cross_layer_interval": 2, "num_hidden_layers": 4},
     "idefics2": {"perceiver_config": {"resampler_n_latents": 16, "resampler_depth": 1}},
     "idefics3": {},
     "instructblip": {"image_token_index": 3, "num_query_tokens": 8, "text_config": {"word_embed_proj_dim": 32}},
@@ -173,6 +190,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "llava_next_video": {},
     "llava_onevision": {},
     "minimax_m3_vl": {},
+    "mllama": {
+        "text_config": {"cross_attention_layers": [1, 3]},
+        "vision_config": {"intermediate_layers_indices": [0, 1], "num_global_layers": 1, "vision_output_dim": 96},
+    },
     "mistral3": {"vision_config": {"head_dim": 8}},
     "mistral_large4": {
         "vision_config": {"head_dim": 8},
@@ -258,6 +279,8 @@ def shrunk_model(family: str, attn: str, tokenizer: PreTrainedTokenizerBase) -> 
             # wide, so that attention is far from uniform; Gemma's projector is zero until trained
             if weight.dim() == 2 and (id(weight) in decoder or not weight.any()):
                 weight.normal_(std=0.2)
+            elif weight.numel() == 1 and not weight.any():  # gates of cross-attention, closed until trained
+                weight.fill_(1.0)
     return model, _processor(family, config, tokenizer)
 
 
@@ -327,6 +350,8 @@ def _merged(entries: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, An
 
 def _processor(family: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     pictures = _pictures(family)
+    if config.is_encoder_decoder:
+        pictures.image_seq_length = 1 + _tokens_an_image(config)  # Florence-2: the mean of the patches, and these
     name = PROCESSOR_OF.get(family) or PROCESSOR_MAPPING_NAMES[family]
     cls = getattr(synthetic, name, None) or getattr(transformers, name)
     taken = signature(cls.__init__).parameters

@@ -53,7 +53,7 @@ class LayerMetrics:
 class LayerReducer:
     """Computes a layer's metrics for a whole padded batch; `records` then gives each sample its own, padding cut off.
 
-    layouts, pad:  where everything is in each sample, and the padding on its left.
+    layouts, pad:  where everything is in each sample, and the padding before its keys (a Batch's `key_pad`).
     rows:          positions [R] in each sample (padding not counted) of the rows in the flow.
     measured:      [R] bool for each sample: the rows that enter the means over rows.
     boxes:         target boxes of each sample, xyxy in original pixels of its first image; empty where unknown.
@@ -79,7 +79,7 @@ class LayerReducer:
         self._head_maps = head_maps
         B, V = len(layouts), max(1, *self._num_visual)
         M = max(1, *(int(mask.sum()) for mask in measured))
-        K = max(left + len(layout) for left, layout in zip(pad, layouts, strict=True))
+        K = max(left + len(layout.key_segment) for left, layout in zip(pad, layouts, strict=True))
         R = max(1, *self._num_rows)
         segment = np.zeros((B, K, len(SEGMENTS)), np.float32)
         visual_at, visual = np.zeros((B, V), np.int64), np.zeros((B, V), np.bool_)
@@ -89,7 +89,7 @@ class LayerReducer:
         enters = np.zeros((B, R), np.bool_)
         for b, (layout, left) in enumerate(zip(layouts, pad, strict=True)):
             v = len(layout.visual)
-            segment[b, left + np.arange(len(layout)), layout.segment] = 1
+            segment[b, left + np.arange(len(layout.key_segment)), layout.key_segment] = 1
             visual_at[b, :v], visual[b, :v] = left + layout.visual, True
             visual_keys[b, left + layout.visual] = True
             if boxes[b]:

@@ -14,6 +14,7 @@ from vif_core.data.sample import Sample
 from vif_core.errors import GridMismatch
 from vif_core.vlm.grids import image_grids, padded_canvas
 from vif_core.vlm.tiny import ALL_FAMILIES, tiny_model, tiny_samples
+from vifscope.check import visual_features
 
 VISION = Config(patch_size=14, spatial_merge_size=2)
 PLAIN = Config(image_processor=Config(do_center_crop=False))
@@ -158,22 +159,14 @@ def test_every_visual_token_of_a_family_has_its_place(family):
     for layout in vlm.encode(tiny_samples(6)).layouts:
         cells = np.concatenate([grid.index.ravel() for grid in layout.grids])
         others = sum(grid.n_tokens - grid.rows * grid.cols for grid in layout.grids)  # newlines
+        others += len(layout.visual) - sum(grid.n_tokens for grid in layout.grids) if vlm.crosses else 0  # class tokens
         others += 2 * getattr(vlm.processor, "cat_extra_token", False)  # HunYuan-VL's two ends
         assert len(set(cells)) == len(cells) == len(layout.visual) - others
         assert cells.max() < len(layout.visual)
 
 
 def vision_features(vlm, *pictures):
-    """What the decoder gets at the visual tokens [V D], and their grids."""
-    batch = vlm.encode([Sample("s", pictures, "where?")])
-    taken = {}
-    hook = vlm.model.get_decoder().register_forward_pre_hook(
-        lambda _module, _args, kwargs: taken.update(kwargs), with_kwargs=True
-    )
-    with torch.inference_mode():
-        vlm.model(**batch.inputs)
-    hook.remove()
-    return taken["inputs_embeds"][0, batch.layouts[0].visual], batch.layouts[0].grids
+    return visual_features(vlm, Sample("s", pictures, "where?"))
 
 
 # Chameleon's tower sees the whole of so small a picture from each cell, and rounds what it saw to one of eight words
@@ -195,7 +188,8 @@ def test_a_change_under_a_cell_shows_in_that_cell(family, size):
 
 
 @pytest.mark.parametrize(
-    "family", ["llava_next", "qwen3_vl", "idefics3", "internvl", "llama4", "ovis2", "gemma4", "hunyuan_vl"]
+    "family",
+    ["llava_next", "qwen3_vl", "idefics3", "internvl", "llama4", "ovis2", "gemma4", "hunyuan_vl", "mllama", "idefics"],
 )
 def test_of_two_pictures_the_changed_one_changes(family):
     vlm = tiny_model(family)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from vif_core.vlm.tiny import ALL_FAMILIES, TINY_FAMILIES, tiny_model, tiny_samples
+from vifscope.check import eager_weights
 from vifscope.metrics.reduce import LayerReducer
 from vifscope.trace.capture import capture, padded_rows
 
@@ -23,16 +23,14 @@ def encoded(vlm):
 def test_rows_match_eager(family):
     vlm, eager = tiny_model(family), tiny_model(family, attn="eager")
     batch = encoded(vlm)
-    assert len(set(batch.pad)) == 3, "the batch should need padding"
+    lengths = {(left, len(layout.key_segment)) for left, layout in zip(batch.pad, batch.layouts, strict=True)}
+    assert len(lengths) == 3, "the batch should need padding"
     rows = [layout.rows("text") for layout in batch.layouts]
     flows = capture(vlm, batch, rows, lambda _, flow: flow)
-    with torch.inference_mode():
-        outputs = eager.model(**encoded(eager).inputs, output_attentions=True)
-        attentions = getattr(outputs, "language_model_outputs", outputs).attentions  # BLIP-2 keeps them apart
     wanted = padded_rows(batch, rows)[:, None, :, None]
     differences = [
         float((flow - weights.take_along_dim(wanted, dim=2)).abs().max())
-        for flow, weights in zip(flows, (found for found in attentions if found is not None), strict=True)
+        for flow, weights in zip(flows, eager_weights(eager, encoded(eager)), strict=True)
     ]
     print(f"{family}: max difference {max(differences):.1e} in {len(flows)} layers")
     assert max(differences) < EXCEPTIONS.get(family, TOLERANCE)
@@ -45,7 +43,7 @@ def test_metrics_are_finite_where_there_is_attention(family):
     rows = [layout.rows("response") for layout in batch.layouts]
     reducer = LayerReducer(
         batch.layouts,
-        batch.pad,
+        batch.key_pad,
         rows,
         [np.ones(len(own), dtype=bool) for own in rows],
         [()] * 3,
