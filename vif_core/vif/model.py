@@ -29,9 +29,10 @@ from vif_core.vif.passes import Draw, MapsFrom, PairReading, Pass, text_seeds
 from vif_core.vif.turns import NONE, Turns, grid_places, turns_of, turns_of_layouts
 from vif_core.vlm.batch import Batch
 from vif_core.vlm.discover import blocks_of
-from vif_core.vlm.grids import cuts_tiles, image_grids
+from vif_core.vlm.grids import image_grids
 from vif_core.vlm.model import VLM
 from vif_core.vlm.prompt import placeholder_of
+from vif_core.vlm.tiling import cuts_tiles
 
 SampleSpotlights = dict[tuple[int, int], dict[str, Spotlights]]
 """Of one sample: by layer pair and branch."""

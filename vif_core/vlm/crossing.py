@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from vif_core.errors import GridMismatch
-from vif_core.vlm.grids import Size, one_grid
+from vif_core.vlm.grids import one_grid
 from vif_core.vlm.layout import SEGMENTS, Crossing, ImageGrid, Layout
+from vif_core.vlm.tiling import Size
 
 TEMPLATE, VISUAL, RESPONSE = (SEGMENTS.index(name) for name in ("template", "visual", "response"))
 

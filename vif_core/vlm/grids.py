@@ -14,15 +14,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 from transformers.image_processing_utils import select_best_resolution
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
-from transformers.models.ovis2.image_processing_pil_ovis2 import get_min_tile_covering_grid
 
 from vif_core.data.sample import Box
 from vif_core.errors import GridMismatch
 from vif_core.vlm.layout import ImageGrid
-
-Size = tuple[int, int]
-"""(height, width) in pixels, or (rows, cols)."""
+from vif_core.vlm.tiling import Size, fitted, padded_canvas, pads_canvas, tile_split
 
 LATENT = ("qformer_config", "perceiver_config", "projector_patch_to_query_dict")
 """Configuration entries of models whose visual tokens are latent queries, without a place in the image."""
@@ -40,7 +36,7 @@ def image_grids(
     if not images or any(getattr(config, name, None) is not None for name in LATENT):
         return ()
     image_processor = processor.image_processor
-    splits = [_tile_split(processor, size) for size in images]
+    splits = [tile_split(processor, size) for size in images]
     n_tiles = sum(1 if split == (1, 1) else 1 + split[0] * split[1] for split in splits if split)
     ends = int(getattr(processor, "cat_extra_token", False))  # HunYuan-VL: an image token before the grid, one after it
     grids: list[ImageGrid] = []
@@ -51,6 +47,8 @@ def image_grids(
             found = [_merged(config, image_processor, outputs, first + number, size, newline=ends)]
         elif "image_position_ids" in outputs:
             found = [_placed(outputs["image_position_ids"][first + number], image_processor.pooling_kernel_size, size)]
+        elif hasattr(image_processor, "max_pixels_tolerance"):
+            found = _fitted(image_processor, size)
         elif (split := splits[number]) is not None:
             found = _tiled(image_processor, split, isqrt(n_visual // n_tiles), size)
         elif getattr(config, "image_grid_pinpoints", None) is not None:
@@ -137,80 +135,17 @@ def _anyres(config: Any, tile: Size, size: Size) -> list[ImageGrid]:
     return [_grid("thumbnail", side_rows, side_cols, _whole(size)), tiles]
 
 
-def cuts_tiles(processor: Any) -> bool:
-    """Whether a processor may cut an image into tiles, of which its outputs do not tell how they lie on the image."""
-    pictures = processor.image_processor
-    return (
-        getattr(pictures, "do_image_splitting", False) or hasattr(pictures, "resize_to_max_canvas") or _crops(processor)
-    )
-
-
-def _crops(processor: Any) -> bool:
-    own = getattr(processor.image_processor, "crop_to_patches", False)
-    return getattr(processor, "images_kwargs", {}).get("crop_to_patches", own)
-
-
-def _tile_split(processor: Any, size: Size) -> Size | None:
-    """Rows and columns of tiles that a processor cuts an image into, (1, 1) for none; None of one that never does.
-
-    All add a thumbnail. They stretch the image to a whole number of tiles (Idefics 3, SmolVLM; InternVL, Aya Vision;
-    Ovis 2) or pad it to one (Llama 4), so that the tiles together cover the image.
-    """
-    pictures = processor.image_processor
-    if hasattr(pictures, "do_image_splitting"):
-        _, rows, cols = pictures.get_number_of_image_patches(*size, {})
-        return max(rows, 1), max(cols, 1)
-    if hasattr(pictures, "resize_to_max_canvas"):
-        return padded_canvas(pictures, size)[0]
-    if not hasattr(pictures, "crop_to_patches"):
-        return None
-    if not _crops(processor):
-        return 1, 1
-    tile = (pictures.size["height"], pictures.size["width"])
-    if getattr(pictures, "use_covering_area_grid", False):
-        cols, rows = get_min_tile_covering_grid(size, tile[0], pictures.max_patches)
-        return rows, cols
-    cols, rows = get_optimal_tiled_canvas(size, tile, pictures.min_patches, pictures.max_patches)
-    return rows, cols
-
-
 def one_grid(image_processor: Any, size: Size, side: int) -> ImageGrid:
     """The grid of a picture of side x side tokens, or of its tiles of as many, put together without a thumbnail."""
-    if _pads_canvas(image_processor):
+    if pads_canvas(image_processor):
         return _tiled(image_processor, padded_canvas(image_processor, size)[0], side, size)[0]
     return _grid("image", side, side, _shown(image_processor, size))
-
-
-def _pads_canvas(image_processor: Any) -> bool:
-    return any(hasattr(image_processor, name) for name in ("resize_to_max_canvas", "max_image_tiles"))
-
-
-def padded_canvas(image_processor: Any, size: Size) -> tuple[Size, Size]:
-    """The canvas of Llama 4 and Llama 3.2 Vision for an image of (height, width) pixels.
-
-    Its tiles (rows, cols), and the size (height, width) at which the image lies in its upper left corner: enlarged
-    least, or else made smaller least, on the fewest tiles.
-    """
-    side = image_processor.size["height"]
-    most = getattr(image_processor, "max_image_tiles", None) or image_processor.max_patches
-    to_largest = getattr(image_processor, "resize_to_max_canvas", False)
-    splits = [(rows, cols) for rows in range(1, most + 1) for cols in range(1, most // rows + 1)]
-    scale = {split: min(split[0] * side / size[0], split[1] * side / size[1]) for split in splits}
-    larger = [each for each in scale.values() if each >= 1]
-    best = (max if to_largest or not larger else min)(larger or scale.values())
-    rows, cols = min((split for split in splits if scale[split] == best), key=lambda split: split[0] * split[1])
-    room = (rows * side, cols * side)
-    if not to_largest:  # never larger than it is, or than a tile
-        room = (min(max(size[0], side), room[0]), min(max(size[1], side), room[1]))
-    if room[1] / size[1] < room[0] / size[0]:
-        return (rows, cols), (min(int(size[0] * (room[1] / size[1])), room[0]) or 1, room[1])
-    return (rows, cols), (room[0], min(int(size[1] * (room[0] / size[0])), room[1]) or 1)
 
 
 def _tiled(image_processor: Any, split: Size, side: int, size: Size) -> list[ImageGrid]:
     """Tiles of side x side tokens, put together into one grid of the whole image, and the thumbnail."""
     covered = _whole(size)
-    if _pads_canvas(image_processor):  # the tiles hold padding on the right and below
+    if pads_canvas(image_processor):  # the tiles hold padding on the right and below
         _, shown = padded_canvas(image_processor, size)
         tile_px = image_processor.size["height"]
         covered = (0.0, 0.0, split[1] * tile_px * size[1] / shown[1], split[0] * tile_px * size[0] / shown[0])
@@ -219,6 +154,18 @@ def _tiled(image_processor: Any, split: Size, side: int, size: Size) -> list[Ima
     tiles = replace(_grid("tile", split[0] * side, split[1] * side, covered), stride=side)
     thumbnail = _grid("thumbnail", side, side, _whole(size))
     return [thumbnail, tiles] if hasattr(image_processor, "use_covering_area_grid") else [tiles, thumbnail]
+
+
+def _fitted(image_processor: Any, size: Size) -> list[ImageGrid]:
+    """LFM2-VL: the image keeps its shape; a large one is cut into square tiles first, and follows them."""
+    split, shown = fitted(image_processor, size)
+    cell = image_processor.encoder_patch_size * image_processor.downsample_factor
+    whole = _grid("image", shown[0] // cell, shown[1] // cell, _whole(size))
+    if split == (1, 1):
+        return [whole]
+    side = image_processor.tile_size // cell
+    tiles = replace(_grid("tile", split[0] * side, split[1] * side, _whole(size)), stride=side)
+    return [tiles, replace(whole, frame="thumbnail")] if image_processor.use_thumbnail else [tiles]
 
 
 def _square(config: Any, image_processor: Any, pixels: Sequence[int], n_tokens: int, size: Size) -> ImageGrid:

@@ -180,6 +180,10 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "instructblip": {"image_token_index": 3, "num_query_tokens": 8, "text_config": {"word_embed_proj_dim": 32}},
     "internvl": {},
     "janus": {},
+    "lfm2_vl": {
+        "text_config": {"layer_types": ["conv", "full_attention"] * 2, "full_attn_idxs": None},
+        "vision_config": {"num_hidden_layers": 1},  # more of them spread a change over a tile of four tokens
+    },
     "lfm3_vl": {},
     "lighton_ocr": {"vision_config": {"head_dim": 8}},
     "llama4": {
@@ -252,6 +256,7 @@ PICTURES_OF = {
     "cohere_compass": "Qwen2VLImageProcessorPil",
     "glm4v_moe": "Glm4vImageProcessorPil",
     "glm_ocr": "Glm46VImageProcessorPil",
+    "lfm2_vl": "FittedPictures",
     "llama4": "CanvasPictures",
     "muse_glimmer": "RasterPictures",
     "muse_spark": "RasterPictures",
@@ -401,6 +406,9 @@ def _pictures(family: str) -> Any:
     size: Any = cls().size or {}
     if name.startswith("Pixtral"):
         return cls(patch_size={"height": 16, "width": 16}, size={"longest_edge": 64})
+    if hasattr(cls, "max_pixels_tolerance"):
+        tokens = {"min_image_tokens": 4, "max_image_tokens": 16, "tile_size": IMAGE_PX}
+        return cls(encoder_patch_size=PATCH_PX, max_tiles=6, max_pixels_tolerance=1.5, **tokens)
     if hasattr(cls, "do_image_splitting") and hasattr(cls, "max_image_size"):
         return cls(size={"longest_edge": 64}, max_image_size={"longest_edge": IMAGE_PX})
     if hasattr(cls, "merge_size"):

@@ -10,8 +10,9 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling, SizeDict
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.processing_utils import ImagesKwargs
 
-from vif_core.vlm.grids import padded_canvas
+from vif_core.vlm.tiling import fitted, padded_canvas
 
 
 class PatchRows(ProcessorMixin):
@@ -57,6 +58,55 @@ class CanvasPictures(PilBackend):
         mean, std = how["image_mean"], how["image_std"]
         values = np.stack([self.normalize(tile / 255.0, mean, std) for tile in np.concatenate(pictures)])
         found = {"pixel_values": torch.tensor(values, dtype=torch.float32), "aspect_ratios": splits}
+        return BatchFeature(found, tensor_type=how["return_tensors"])
+
+
+class FittedKwargs(ImagesKwargs, total=False):
+    """return_row_col_info: what LFM2-VL's processor asks for; it is always given."""
+
+    return_row_col_info: bool
+
+
+class FittedPictures(PilBackend):
+    """LFM2-VL: a picture of its own shape as patches, after its tiles where it is large; padded to one length."""
+
+    size: ClassVar = {"height": 512, "width": 512}
+    resample = PILImageResampling.BILINEAR
+    image_mean = image_std = (0.5, 0.5, 0.5)
+    do_resize = do_rescale = do_normalize = do_convert_rgb = do_image_splitting = use_thumbnail = True
+    encoder_patch_size, tile_size, downsample_factor = 16, 512, 2
+    min_tiles, max_tiles, min_image_tokens, max_image_tokens = 2, 10, 64, 256
+    max_pixels_tolerance = 2.0
+    valid_kwargs = FittedKwargs
+
+    def _preprocess(self, images: Any, **how: Any) -> BatchFeature:  # type: ignore[override]
+        patch = self.encoder_patch_size
+        parts: list[np.ndarray] = []
+        splits, sizes = [], []
+        for image in images:
+            (rows, cols), (height, width) = fitted(self, image.shape[-2:])
+            if (rows, cols) != (1, 1):
+                size = SizeDict(height=rows * self.tile_size, width=cols * self.tile_size)
+                tiles = self.resize(image, size, resample=how["resample"])
+                parts += [tile for row in np.split(tiles, rows, 1) for tile in np.split(row, cols, 2)]
+            parts.append(self.resize(image, SizeDict(height=height, width=width), resample=how["resample"]))
+            splits.append((rows, cols))
+            sizes.append([height, width])
+        shapes = [[part.shape[1] // patch, part.shape[2] // patch] for part in parts]
+        longest = max(rows * cols for rows, cols in shapes)
+        values = np.zeros((len(parts), longest, 3 * patch**2), np.float32)
+        for value, part, (rows, cols) in zip(values, parts, shapes, strict=True):
+            scaled = self.normalize(part / 255.0, how["image_mean"], how["image_std"])
+            cut = scaled.reshape(3, rows, patch, cols, patch).transpose(1, 3, 2, 4, 0)
+            value[: rows * cols] = cut.reshape(rows * cols, -1)
+        found = {
+            "pixel_values": values,
+            "pixel_attention_mask": np.array([[i < rows * cols for i in range(longest)] for rows, cols in shapes], int),
+            "spatial_shapes": shapes,
+            "image_rows": [rows for rows, _ in splits],
+            "image_cols": [cols for _, cols in splits],
+            "image_sizes": sizes,
+        }
         return BatchFeature(found, tensor_type=how["return_tensors"])
 
 

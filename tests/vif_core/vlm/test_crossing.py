@@ -17,9 +17,9 @@ from vif_core.errors import GridMismatch, UnsupportedModel
 from vif_core.flow.interventions import Knockout
 from vif_core.flow.op import intervene
 from vif_core.vif.model import add_vif
-from vif_core.vlm.grids import padded_canvas
 from vif_core.vlm.layout import SEGMENTS
 from vif_core.vlm.shrunk import FAMILIES
+from vif_core.vlm.tiling import padded_canvas
 from vif_core.vlm.tiny import tiny_model, tiny_samples
 from vif_core.vlm.visual import crosses
 from vifscope.measure import Reading, measure

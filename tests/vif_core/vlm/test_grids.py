@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import math
+from functools import lru_cache
+from pathlib import Path
 from types import SimpleNamespace as Config
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from transformers.models.llava_next.modeling_llava_next import unpad_image
 
 from vif_core.data.sample import Sample
 from vif_core.errors import GridMismatch
-from vif_core.vlm.grids import image_grids, padded_canvas
+from vif_core.vlm.grids import image_grids
+from vif_core.vlm.tiling import fitted, padded_canvas
 from vif_core.vlm.tiny import ALL_FAMILIES, tiny_model, tiny_samples
 from vifscope.check import visual_features
 
@@ -124,6 +130,31 @@ def test_tiles_of_a_padded_canvas_reach_over_the_picture():
     assert (tiles.rows, tiles.cols, tiles.stride, thumbnail.offset) == (24, 36, 12, 864)
     assert tiles.rect_px == (0, 0, 1008, 672)
     assert thumbnail.rect_px == (0, 0, 700, 500)
+
+
+@pytest.fixture(scope="module")
+def lfm2():
+    """transformers' own choice of LFM2-VL's tiles, from the source of a module whose import needs torchvision."""
+    source = Path(transformers.__path__[0], "models/lfm2_vl/image_processing_lfm2_vl.py").read_text()
+    wanted = ("round_by_factor", "find_closest_aspect_ratio", "_target_ratios", "_get_grid_layout")
+    wanted += ("smart_resize", "_is_image_too_large")
+    found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef) and node.name in wanted]
+    names = {"math": math, "lru_cache": lru_cache}
+    exec(compile(ast.fix_missing_locations(ast.Module(found, [])), "lfm2", "exec"), names)
+    return type("Rules", (), {name: names[name] for name in wanted[2:]})()
+
+
+def test_fitted_pictures_and_their_tiles_are_transformers_own(lfm2):
+    settings = {"encoder_patch_size": 16, "downsample_factor": 2, "max_image_tokens": 256}
+    tokens = {"min_image_tokens": 64}
+    tiles = {"tile_size": 512, "min_tiles": 2, "max_tiles": 10, "max_pixels_tolerance": 2.0}
+    pictures = Config(**settings, **tokens, **tiles, do_image_splitting=True)
+    for height, width in np.random.default_rng(0).integers(20, 3000, (4000, 2)).tolist():
+        split, whole = fitted(pictures, (height, width))
+        assert whole[::-1] == lfm2.smart_resize(height, width, **settings, **tokens)
+        large = lfm2._is_image_too_large(height, width, **settings, max_pixels_tolerance=2.0)
+        cols, rows, *_ = lfm2._get_grid_layout(height, width, 2, 10, 512) if large else (1, 1)
+        assert split == (rows, cols)
 
 
 def test_latent_queries_have_no_place():
