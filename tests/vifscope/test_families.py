@@ -32,7 +32,7 @@ OTHERS = sorted({*MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES} - {*PROVED})
 
 def found(name: str) -> Family:
     vlm = tiny_model(name)
-    frames = {grid.frame for grid in vlm.encode(tiny_samples(3)).layouts[1].grids}
+    frames = {grid.frame for layout in vlm.encode(tiny_samples(3)).layouts for grid in layout.grids}
     kind = "tiles" if "tile" in frames else "image" if frames else "none"
     try:
         add_vif(vlm, VIFConfig(pairs=((vlm.layers[0].index, vlm.layers[-1].index),), width=8))
