@@ -15,6 +15,7 @@ from vif_core.data.sample import Sample
 from vif_core.vlm.grids import image_grids
 from vif_core.vlm.layout import SEGMENTS, Layout
 from vif_core.vlm.prompt import Prompt, write_prompt
+from vif_core.vlm.video import frame_grids, video_inputs
 from vif_core.vlm.visual import visual_positions
 
 
@@ -47,18 +48,24 @@ def encode(
     responses: Sequence[Sequence[int]] | None = None,
 ) -> Batch:
     """What `VLM.encode` does, for a model and its processor."""
-    prompts = [write_prompt(processor, sample) for sample in samples]
     images = [sample.open_images() for sample in samples]
-    outputs = _process(model, processor, prompts, images)
+    videos = [sample.open_frames() for sample in samples]
+    filmed = video_inputs(model, processor, samples, videos)
+    prompts = [write_prompt(processor, sample) for sample in samples]
+    outputs = _process(model, processor, prompts, images, filmed)
     kept = outputs["attention_mask"].bool()
     layouts: list[Layout] = []
-    first = 0
-    for i, (prompt, pictures) in enumerate(zip(prompts, images, strict=True)):
+    first = video = 0
+    for i, (prompt, pictures, frames) in enumerate(zip(prompts, images, videos, strict=True)):
         ids = outputs["input_ids"][i, kept[i]].numpy()
-        visual = visual_positions(ids, image_token_id)
-        sizes = [(picture.height, picture.width) for picture in pictures]
-        grids = image_grids(model.config, processor, sizes, outputs, first, len(visual))
-        first += len(pictures)
+        visual = visual_positions(ids, model.config.video_token_id if frames else image_token_id)
+        if frames:
+            grids = frame_grids(model.config, processor, frames, outputs, video, len(visual))
+            video += 1
+        else:
+            sizes = [(picture.height, picture.width) for picture in pictures]
+            grids = image_grids(model.config, processor, sizes, outputs, first, len(visual))
+            first += len(pictures)
         reply = np.array(responses[i] if responses else [], dtype=np.int64)
         segment = _segments(prompt, processor.tokenizer, ids, visual, len(reply))
         layouts.append(Layout(np.concatenate([ids, reply]), visual, grids, segment, response_start=len(ids)))
@@ -66,7 +73,11 @@ def encode(
 
 
 def _process(
-    model: Any, processor: Any, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]]
+    model: Any,
+    processor: Any,
+    prompts: Sequence[Prompt],
+    images: Sequence[Sequence[Image.Image]],
+    videos: dict[str, Any],
 ) -> dict[str, torch.Tensor]:
     typed = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in signature(model.forward).parameters else {}
     outputs = processor(
@@ -75,6 +86,7 @@ def _process(
         padding=True,
         add_special_tokens=prompts[0].needs_special_tokens(processor.tokenizer),
         return_tensors="pt",
+        **videos,
         **typed,
     )
     given = dict(outputs)
@@ -113,5 +125,6 @@ def _pad(model: Any, pad_token_id: int, outputs: dict[str, torch.Tensor], layout
                 elif name == "attention_mask":
                     laid[i, pad[i] :] = 1
             values = laid
-        inputs[name] = values.to(model.device, model.dtype if values.is_floating_point() else None)
+        cast = values.is_floating_point() and name != "second_per_grid_ts"  # time, from which positions are counted
+        inputs[name] = values.to(model.device, model.dtype if cast else None)
     return Batch(inputs, layouts, pad)
