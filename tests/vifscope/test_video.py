@@ -11,7 +11,8 @@ from vif_core.data.listed import Listed
 from vif_core.vlm import video
 from vif_core.vlm.tiny import ALL_FAMILIES, tiny_model, tiny_videos
 from vifscope import pipeline
-from vifscope.figures.frames import video_frame
+from vifscope.figures.frames import map_strip, video_frame
+from vifscope.figures.viewer import viewer_html
 from vifscope.measure import Reading
 from vifscope.metrics.entropy import visual_entropy
 from vifscope.runs import RunStore
@@ -97,6 +98,14 @@ def test_frames_are_kept_as_pictures_and_grids_lie_on_them(measured):
             assert grid["frame"] == "frame"
             kept = run.image(sample.sample_id, grid["image"])
             assert kept.tobytes() == sample.frames[grid["image"]].tobytes()
+
+
+def test_maps_and_the_viewer_show_the_first_frame(measured):
+    _, asked, run = measured
+    strip = map_strip(run, [asked[0].sample_id], layers=[0])
+    assert strip["picture"][0].tobytes() == asked[0].frames[0].tobytes()
+    assert np.isfinite(strip["map"][0]).any()
+    assert asked[0].question in viewer_html([(run, asked[0].sample_id)])
 
 
 def test_entropy_is_undefined_where_a_frame_is_not_looked_at(measured, monkeypatch):

@@ -186,7 +186,7 @@ def video_inputs(
     if not reads_videos(model, processor):
         raise UnsupportedModel(
             f"videos cannot be read with model family {model.config.model_type!r}",
-            expected="Qwen2-VL, Qwen2.5-VL, Qwen3-VL, LLaVA-OneVision, LLaVA-NeXT-Video or Video-LLaVA",
+            expected="a Qwen-VL from 2 to 3.5, LLaVA-OneVision, LLaVA-NeXT-Video or Video-LLaVA",
             next_step="Choose one of them, or give the frames as images",
         )
     frames, metadata = zip(*told, strict=True)

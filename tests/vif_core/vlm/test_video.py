@@ -226,12 +226,15 @@ def test_a_checkpoint_s_settings_for_videos_are_read(tmp_path):
     assert wide == vlm.encode([sample]).layouts[0].grids[0], "as its pictures are read, where nothing is said"
     settings = {"size": {"shortest_edge": 14 * 14, "longest_edge": 28 * 28}}
     (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(settings))
-    small = load(tmp_path).encode([sample]).layouts[0].grids[0]
+    again = load(tmp_path)
+    small = again.encode([sample]).layouts[0].grids[0]
+    again.processor.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "video_preprocessor_config.json").read_text()) == settings
     assert small.rows * small.cols <= 4 < wide.rows * wide.cols
 
 
 def test_a_family_that_reads_no_videos_says_so():
-    line = "videos cannot be read with model family 'llava'; expected Qwen2-VL, .* or Video-LLaVA. Choose one of them"
+    line = "videos cannot be read with model family 'llava'; expected a Qwen-VL .* or Video-LLaVA. Choose one"
     with pytest.raises(UnsupportedModel, match=line):
         tiny_model("llava").encode(tiny_videos([2]))
 
