@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils import logging
+from transformers.video_processing_utils import VideoProcessorMixin
 
 from vif_core.errors import UnsupportedModel, UsageError, VifError
 from vif_core.vif.checkpoint import CONFIG as VIF_CONFIG
@@ -178,7 +179,7 @@ def _weights(where: str | Path, dtype: Any, attn: str | None, local_only: bool) 
 
 
 def _processor(where: str | Path, config: Any, local_only: bool) -> Any:
-    """The model's processor; of one that reads videos too, the part for pictures, which needs no torchvision."""
+    """The model's processor; of one that reads videos too, without the part that needs torchvision."""
     cls: Any = PROCESSOR_MAPPING.get(type(config), None)
     reads_video = cls is not None and "video_processor" in cls.get_attributes()
     processor = (without_video(cls) if reads_video else AutoProcessor).from_pretrained(
@@ -186,6 +187,10 @@ def _processor(where: str | Path, config: Any, local_only: bool) -> Any:
     )
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise ValueError(f"its {type(processor).__name__} does not read both text and pictures")
+    if reads_video:
+        with suppress(OSError):  # a folder that says nothing of videos: as its pictures are read
+            found, _ = VideoProcessorMixin.get_video_processor_dict(str(where), local_files_only=local_only)
+            processor.video_settings = found
     return processor
 
 

@@ -128,6 +128,13 @@ class Run:
         """A row a sample: question, answer, response, correct, boxes, tokens, and where everything is."""
         return self.store.samples()
 
+    def video(self) -> pd.DataFrame:
+        """Visual ratio and entropy of each frame of the run's videos: columns sample_id, layer, frame, visual_ratio,
+        visual_entropy (nats). Raises UsageError for a run without videos."""
+        from vifscope.figures.frames import video_frame
+
+        return video_frame(self.store)
+
     def map(self, sample: str | int, layer: int, row: int | None = None, *, grid: int = 0) -> np.ndarray:
         """Flow of one layer over the visual tokens of an image, laid out on its grid: [rows, cols], not renormalised.
 
@@ -157,9 +164,10 @@ class Run:
         return on_grid(rows[kept].mean(0), grids[_place(grid, len(grids), "grid")])
 
     def figure(self, name: str = "attenuation") -> Figure:
-        """One of "attenuation", "violins", "focus", "shares", "maps" and "spotlights" (of a model with VIF).
+        """One of "attenuation", "violins", "focus", "shares", "maps", "spotlights" (of a model with VIF) and "video"
+        (ratio and entropy by frame).
 
-        Raises UsageError for another name, and for spotlights that the run does not hold.
+        Raises UsageError for another name, and for spotlights and videos that the run does not hold.
         """
         return self._gallery.figure(name)
 

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from PIL import Image
 
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError
@@ -83,7 +82,7 @@ def measure(vlm: VLM, samples: Sequence[Sample], reading: Reading) -> list[Sampl
             | _layout_columns(vlm, layout)
             | {"query_rows": rows, "measured": enter, "answer_logprob": logprob, "spotlights": light}
             | {"seconds": seconds},
-            [_png(image) for image in sample.open_images()],
+            [_png(picture) for picture in sample.opened().pictures],
             {"raw": flow},
         )
         for sample, ids, layout, rows, enter, logprob, light, flow in zip(
@@ -188,7 +187,7 @@ def _spotlights(vlm: VLM, samples: Sequence[Sample]) -> list[list[dict[str, Any]
     ]
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Any) -> bytes:
     encoded = io.BytesIO()
     image.save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()

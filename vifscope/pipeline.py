@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +111,20 @@ def _fill(
 
 
 def _open(source: Source, index: int, done: set[str]) -> Sample | SampleRecord | None:
-    """Sample `index` with its images opened, its record where that fails, None where the run has it already."""
+    """Sample `index` with its pictures opened, its record where that fails, None where the run has it already."""
     sample = Sample(f"{index:06d}", (), "")
     try:
         sample = source[index]
-        return None if sample.sample_id in done else replace(sample, images=tuple(sample.open_images()))
+        return None if sample.sample_id in done else sample.opened()
     except Exception as error:
         return failed(sample, error)
 
 
-def _length(sample: Sample) -> tuple[int, str, int]:
-    """Sorts samples so that a batch needs little padding: image area, kind (it foretells the response), question."""
-    area = sum(image.width * image.height for image in sample.images if not isinstance(image, Path))
-    return area, sample.kind, len(sample.question)
+def _length(sample: Sample) -> tuple[int, int, str, int]:
+    """Sorts samples so that a batch needs little padding: frames of a video (which some families need alike), area of
+    the pictures, kind (it foretells the response), question."""
+    area = sum(picture.width * picture.height for picture in sample.pictures if not isinstance(picture, Path))
+    return len(sample.frames), area, sample.kind, len(sample.question)
 
 
 def _measure(vlm: VLM, samples: Sequence[Sample], reading: Reading) -> list[SampleRecord]:

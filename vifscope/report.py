@@ -6,6 +6,7 @@ from typing import Any
 
 from vif_core.errors import UsageError
 from vifscope import page
+from vifscope.figures.frames import has_videos
 from vifscope.figures.gallery import Gallery
 from vifscope.figures.lights import has_spotlights
 from vifscope.figures.theme import DARK, render
@@ -22,6 +23,7 @@ CAPTIONS = {
     "maps": "Visual attention over the image for a few samples: the first of each of the most frequent kinds.",
     "spotlights": "VIF's spotlights in its last layer from the question alone and with the answer, for the ambiguous "
     "questions in which the answer changes them most. Circles: one spread.",
+    "video": "Visual ratio and entropy by frame of the videos and layer, mean over samples.",
 }
 WIDE = ("violins", "maps")
 
@@ -37,7 +39,7 @@ def write_report(run: RunStore, gallery: Gallery | None = None) -> dict[str, Any
     make_folders(run.path / "figures")
     shown = []
     for name, caption in CAPTIONS.items():
-        if name == "spotlights" and not has_spotlights(run):
+        if (name == "spotlights" and not has_spotlights(run)) or (name == "video" and not has_videos(run)):
             continue
         try:
             light = gallery.figure(name)

@@ -181,7 +181,10 @@ def _heading(catalogue: Catalogue, sample_id: str, stored: dict[str, Any]) -> ht
 def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
     sample_id, lit = packed["sample"], any(each["spotlights"] for each in packed["runs"])
     heads = {"mean": "Mean of heads"} | {str(head): f"Head {head}" for head in range(run.heads(sample_id))}
-    grids = {str(i): f"{grid['frame']} {i}" for i, grid in enumerate(run.store.grids(sample_id))}
+    grids = {
+        str(i): f"{grid['frame']} {grid['image'] if grid['frame'] == 'frame' else i}"
+        for i, grid in enumerate(run.store.grids(sample_id))
+    }
     scales = {"layer": "Scale: each layer", "all": "Scale: all layers"}
     if len(packed["runs"]) > 1:
         scales["both"] = "Scale: layer, both runs"

@@ -10,6 +10,7 @@ from typing import Protocol
 from PIL import Image
 
 from vif_core.data.sample import Box, Sample, Source, open_image
+from vif_core.errors import SampleError
 
 Part = str | None
 """Words of a question, or None: the place of the conversation's next image."""
@@ -46,7 +47,13 @@ class Conversation:
 
     @classmethod
     def of(cls, sample: Sample) -> Conversation:
-        """One exchange, images before the question."""
+        """One exchange, images before the question. Raises SampleError for a video, which training does not read."""
+        if sample.frames:
+            raise SampleError(
+                f"sample {sample.sample_id} is a video",
+                expected="images: videos are analysed and answered, not trained on",
+                next_step="Give its frames as images, or leave the sample out",
+            )
         question = (*[None] * len(sample.images), sample.question.strip())
         exchange = Exchange(question, sample.answer, sample.boxes)
         return cls(sample.sample_id, sample.images, (exchange,), sample.system)

@@ -1,4 +1,4 @@
-"""A folder of pictures with a listing of questions: image, question, optional answer, boxes, kind and size."""
+"""A folder of pictures with a listing of questions: image or frames, question, optional answer, boxes, kind, size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from vif_core.data.sample import Box, Sample
 from vif_core.errors import UsageError
 
 EXAMPLE = '{"image": "kitchen.jpg", "question": "What is on the table?"}'
+VIDEO_EXAMPLE = '{"frames": ["cup/01.png", "cup/02.png"], "fps": 2, "question": "Who takes the cup?"}'
 
 
 def find_listing(folder: Path) -> Path:
@@ -36,8 +37,9 @@ def find_listing(folder: Path) -> Path:
 def open_listing(path: Path, rows: list[Row]) -> Listed:
     """Samples of a listing; image paths count from its folder.
 
-    Fields: image (or images, a list), question; optional: answer, boxes ([[x0, y0, x1, y1], ...] in pixels of the
-    first image), id, kind, size, system. Raises UsageError that names the row whose image or boxes are malformed.
+    Fields: image (or images, a list), or of a video frames (a list in order) and fps (frames a second among them, 2
+    where it is left out); question; optional: answer, boxes ([[x0, y0, x1, y1], ...] in pixels of the first image or
+    frame), id, kind, size, system. Raises UsageError that names the row whose pictures, fps or boxes are malformed.
     """
     ids = unique_ids(row.values.get("id") for row in rows)
     samples = [_sample(row, sample_id, path.parent) for row, sample_id in zip(rows, ids, strict=True)]
@@ -63,18 +65,34 @@ def read_boxes(value: Any, where: str) -> tuple[Box, ...]:
 
 def _sample(row: Row, sample_id: str, folder: Path) -> Sample:
     values = row.values
-    names = values.get("images", values.get("image"))
+    if "video" in values:
+        raise UsageError(
+            f"{row.where} names a video file ({values['video']})",
+            expected=f"its frames as pictures, as in {VIDEO_EXAMPLE}",
+            next_step="Extract them first, for example with ffmpeg -i VIDEO -vf fps=2 FOLDER/%04d.png",
+        )
+    filmed = "frames" in values
+    if filmed and ("image" in values or "images" in values):
+        raise UsageError(f"{row.where} names images and frames", expected="one of them, as in " + VIDEO_EXAMPLE)
+    names = values["frames"] if filmed else values.get("images", values.get("image"))
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{row.where} names no image", expected=f"a path, as in {EXAMPLE}")
+        seen, example = ("frame", VIDEO_EXAMPLE) if filmed else ("image", EXAMPLE)
+        raise UsageError(f"{row.where} names no {seen}", expected=f"a path, as in {example}")
+    fps = values.get("fps", Sample.fps)
+    if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps < math.inf:
+        raise UsageError(f"{row.where} has the fps {fps!r}", expected="frames a second, a number above 0")
+    paths = tuple(folder / name for name in names)
     answer = values.get("answer")
     return Sample(
         sample_id,
-        tuple(folder / name for name in names),
+        () if filmed else paths,
         str(values.get("question") or ""),
         None if answer is None else str(answer),
         read_boxes(values.get("boxes"), row.where),
         kind=str(values.get("kind") or ""),
         size=str(values.get("size") or ""),
         system=str(values.get("system") or ""),
+        frames=paths if filmed else (),
+        fps=float(fps),
     )

@@ -1,9 +1,9 @@
-"""One question about one or more images: the type that every source of data gives."""
+"""One question about images, or about a video as its frames: the type that every source of data gives."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,18 +12,20 @@ from PIL import Image, UnidentifiedImageError
 from vif_core.errors import SampleError
 
 Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in original pixels of the sample's first image."""
+"""x0, y0, x1, y1 in original pixels of the sample's first image or frame."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A question about images, with what is known of its answer.
+    """A question about images or about a video, with what is known of its answer.
 
     sample_id: stable and unique in its source; letters, digits, '.', '_' and '-'.
     images:    pictures, or paths that are read late, so that a broken file costs one sample and not the run.
-    boxes:     target boxes on the first image; empty where they are unknown.
+    boxes:     target boxes on the first image or frame; empty where they are unknown.
     kind:      kind of question, "" if unknown.      size: size class of the target object, "" if unknown.
     system:    system line of the prompt, "" for none.
+    frames:    a video as its frames, all of one size, sampled already; as `images`, and instead of them.
+    fps:       frames a second among `frames`; models that tell time read it.
     """
 
     sample_id: str
@@ -34,16 +36,49 @@ class Sample:
     kind: str = ""
     size: str = ""
     system: str = ""
+    frames: tuple[Image.Image | Path, ...] = ()
+    fps: float = 2.0
+
+    @property
+    def pictures(self) -> tuple[Image.Image | Path, ...]:
+        """What a run shows of the sample: its images, or the frames of its video."""
+        return (*self.images, *self.frames)
 
     def open_images(self) -> list[Image.Image]:
         """The images in RGB. Raises SampleError for an empty question and for a missing or broken image."""
+        self._check()
+        return [open_image(image, self.sample_id) for image in self.images]
+
+    def open_frames(self) -> list[Image.Image]:
+        """The frames in RGB. Raises as `open_images` does, and SampleError where they differ in size."""
+        self._check()
+        frames = [open_image(frame, self.sample_id) for frame in self.frames]
+        sizes = sorted({frame.size for frame in frames})
+        if len(sizes) > 1:
+            raise SampleError(
+                f"frames of sample {self.sample_id} have sizes {' and '.join(f'{w}x{h}' for w, h in sizes[:2])}",
+                expected="frames of one size",
+                next_step="Extract them again from one video, or give them as images",
+            )
+        return frames
+
+    def opened(self) -> Sample:
+        """The same with its images or frames in memory. Raises as they do."""
+        return replace(self, images=tuple(self.open_images()), frames=tuple(self.open_frames()))
+
+    def _check(self) -> None:
+        if self.images and self.frames:
+            raise SampleError(
+                f"sample {self.sample_id} has {len(self.images)} images and {len(self.frames)} frames of a video",
+                expected="images or frames",
+                next_step="Make two samples of it",
+            )
         if not self.question.strip():
             raise SampleError(
                 f"sample {self.sample_id} has an empty question",
                 expected="some text",
                 next_step="Fill its question in, or leave the sample out",
             )
-        return [open_image(image, self.sample_id) for image in self.images]
 
 
 class Source(Protocol):

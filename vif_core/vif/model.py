@@ -248,6 +248,12 @@ class VIFModel(nn.Module):
         not fit their tokens.
         """
         vlm, ids = self.vlm, inputs["input_ids"].cpu()
+        if inputs.get("pixel_values_videos") is not None:
+            raise UsageError(
+                f"videos of {vlm.name} without turns",
+                expected="all that VLM.encode returns: turns tell where each frame lies",
+                next_step="Call vlm.encode(samples) in place of the processor, and pass all of its inputs",
+            )
         mask = inputs.get("attention_mask")
         kept = mask.bool().cpu() if mask is not None and mask.dim() == 2 else torch.ones_like(ids, dtype=torch.bool)
         visual = (ids == vlm.image_token_id) & kept

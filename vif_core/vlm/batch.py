@@ -16,6 +16,7 @@ from vif_core.vlm.crossing import crossed
 from vif_core.vlm.grids import image_grids
 from vif_core.vlm.layout import SEGMENTS, Layout
 from vif_core.vlm.prompt import Prompt, between, takes_parts, write_prompt, writes_special_tokens
+from vif_core.vlm.video import frame_grids, video_inputs
 from vif_core.vlm.visual import crosses, visual_positions
 
 
@@ -58,21 +59,27 @@ def encode(
     responses: Sequence[Sequence[int]] | None = None,
 ) -> Batch:
     """What `VLM.encode` does, for a model and its processor."""
-    prompts = [write_prompt(processor, sample) for sample in samples]
     images = [sample.open_images() for sample in samples]
-    outputs = _process(model, processor, prompts, images)
+    videos = [sample.open_frames() for sample in samples]
+    filmed = video_inputs(model, processor, samples, videos)
+    prompts = [write_prompt(processor, sample) for sample in samples]
+    outputs = _process(model, processor, prompts, images, filmed)
     kept = outputs["attention_mask"].bool()
     layouts: list[Layout] = []
-    first = 0
-    for i, (prompt, pictures) in enumerate(zip(prompts, images, strict=True)):
+    first = video = 0
+    for i, (prompt, pictures, frames) in enumerate(zip(prompts, images, videos, strict=True)):
         ids = outputs["input_ids"][i, kept[i]].numpy()
-        visual = visual_positions(ids, image_token_id)
+        visual = visual_positions(ids, model.config.video_token_id if frames else image_token_id)
         sizes = [(picture.height, picture.width) for picture in pictures]
         reply = np.array(responses[i] if responses else [], dtype=np.int64)
         segment = _segments(prompt, processor.tokenizer, ids, visual, len(reply))
         own = Layout(np.concatenate([ids, reply]), visual, (), segment, response_start=len(ids))
         if crosses(model.config):
             layouts.append(crossed(model, processor, own, sizes, outputs, i))
+        elif frames:
+            grids = frame_grids(model.config, processor, frames, outputs, video, len(visual))
+            layouts.append(replace(own, grids=grids))
+            video += 1
         else:
             grids = image_grids(model.config, processor, sizes, outputs, first, len(visual))
             layouts.append(replace(own, grids=grids))
@@ -81,7 +88,11 @@ def encode(
 
 
 def _process(
-    model: Any, processor: Any, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]]
+    model: Any,
+    processor: Any,
+    prompts: Sequence[Prompt],
+    images: Sequence[Sequence[Image.Image]],
+    videos: dict[str, Any],
 ) -> dict[str, torch.Tensor]:
     typed = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in signature(model.forward).parameters else {}
     texts: list[Any] = [prompt.text for prompt in prompts]
@@ -94,6 +105,7 @@ def _process(
         add_special_tokens=prompts[0].needs_special_tokens(processor.tokenizer)
         and not writes_special_tokens(processor),
         return_tensors="pt",
+        **videos,
         **typed,
     )
     given = dict(outputs)
@@ -136,7 +148,8 @@ def _pad(model: Any, pad_token_id: int, outputs: dict[str, torch.Tensor], layout
             values = laid
         elif name.endswith("attention_mask") and values.dim() > 2 and values.shape[:2] == shape:
             values = torch.stack([_seen(*own) for own in zip(values, kept, layouts, pad, strict=True)])
-        inputs[name] = values.to(model.device, model.dtype if values.is_floating_point() else None)
+        cast = values.is_floating_point() and name != "second_per_grid_ts"  # time, from which positions are counted
+        inputs[name] = values.to(model.device, model.dtype if cast else None)
     return Batch(inputs, layouts, pad)
 
 

@@ -61,10 +61,15 @@ def image_grids(
             grids.append(replace(grid, image=number, offset=offset))
             offset += grid.n_tokens
         offset += ends
-    if offset != n_visual:
+    return counted(grids, offset, n_visual)
+
+
+def counted(grids: Sequence[ImageGrid], n_tokens: int, n_visual: int) -> tuple[ImageGrid, ...]:
+    """Grids that take up n_tokens. Raises GridMismatch, showing both numbers, unless the prompt holds as many."""
+    if n_tokens != n_visual:
         shapes = " + ".join(f"{grid.rows}x{max(grid.cols, grid.stride)}" for grid in grids)
         raise GridMismatch(
-            f"grid {shapes} has {offset} cells but the prompt holds {n_visual} visual tokens",
+            f"grid {shapes} has {n_tokens} cells but the prompt holds {n_visual} visual tokens",
             expected="equal counts",
             next_step="Check that the processor belongs to the model (patch size, image size, tokens an image)",
         )
@@ -174,10 +179,10 @@ def _square(config: Any, image_processor: Any, pixels: Sequence[int], n_tokens: 
     rows, cols = (length // patch for length in pixels[-2:])
     if n_tokens < rows * cols and rows == cols and isqrt(n_tokens) ** 2 == n_tokens:
         rows = cols = isqrt(n_tokens)
-    return _grid("image", rows, cols, _shown(image_processor, size))
+    return _grid("image", rows, cols, shown_rect(image_processor, size))
 
 
-def _shown(image_processor: Any, size: Size) -> Box:
+def shown_rect(image_processor: Any, size: Size) -> Box:
     """What the picture shows, in pixels of the original: more of it where the image is padded to a square (DeepSeek-VL,
     Janus), less where its shortest edge is resized and the centre cropped out (LLaVA)."""
     if getattr(image_processor, "do_pad", False) and hasattr(image_processor, "pad_to_square"):

@@ -20,9 +20,10 @@ RowKind = Literal["response", "last", "question", "text"]
 
 @dataclass(frozen=True)
 class ImageGrid:
-    """One grid of visual tokens: a whole image, its tiles put together, or its thumbnail.
+    """One grid of visual tokens: a whole image, its tiles put together, its thumbnail, or a frame of a video.
 
-    image:   index of the image in the sample.       frame: "image", "tile" or "thumbnail".
+    image:   index of the image in the sample, of the frame in its video (of the first where frames are merged).
+    frame:   "image", "tile", "thumbnail" or "frame".
     offset:  index of the first token among the sample's V visual tokens.
     stride:  tokens from one grid row to the next: cols, or cols + 1 where a newline token ends each row; less than
              cols where the tokens come tile by tile, each a square of stride x stride.
@@ -86,7 +87,7 @@ def patch_boxes(grids: Sequence[ImageGrid], n_visual: int) -> np.ndarray:
 def box_weights(grids: Sequence[ImageGrid], n_visual: int, boxes: Sequence[Box]) -> np.ndarray:
     """Share of each visual token's footprint covered by the union of `boxes` on the first image: [V], in [0, 1].
 
-    0 for newline tokens and for the tokens of other images.
+    0 for newline tokens and for the tokens of other images and frames.
 
     >>> grid = ImageGrid(image=0, frame="image", rows=1, cols=2, offset=0, stride=2, rect_px=(0, 0, 20, 10))
     >>> box_weights([grid], 2, [(5, 0, 10, 10), (0, 0, 10, 5)])

@@ -83,7 +83,8 @@ class VLM:
     def encode(self, samples: Sequence[Sample], responses: Sequence[Sequence[int]] | None = None) -> Batch:
         """Left-padded inputs of samples, with `responses` (token ids) appended, and where everything is in them.
 
-        Raises SampleError for a sample that cannot be used, GridMismatch where visual tokens and grid disagree.
+        Raises SampleError for a sample that cannot be used, GridMismatch where visual tokens and grid disagree,
+        UnsupportedModel for a video where the family's cannot be read.
         """
         batch = encode(self.model, self.processor, self.image_token_id, samples, responses)
         return batch if self.vif is None else self.vif.told(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jinja2 import TemplateError
@@ -13,10 +13,13 @@ from vif_core.data.conversation import Conversation, Exchange
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError
 
+Medium = Literal["image", "video"]
+"""What a placeholder stands for, as chat templates call it."""
+
 
 @dataclass(frozen=True)
 class Prompt:
-    """Text given to the processor, with one image placeholder an image.
+    """Text given to the processor, with one placeholder an image, or one for a video.
 
     start, end: where the question stands in it, in characters; -1, -1 where the template changed its words.
     """
@@ -62,18 +65,23 @@ def write_prompt(processor: Any, sample: Sample) -> Prompt:
     """The processor's or tokenizer's chat template filled in; the plain LLaVA-1.5 form where neither has one.
 
     The system line comes first where the sample has one. Raises SampleError where the question holds the image
-    placeholder or the template refuses the prompt.
+    or video placeholder, and where the template refuses the prompt or leaves a video out.
     """
+    if sample.frames:
+        exchange = Exchange((None, sample.question.strip()), None)
+        conversation = Conversation(sample.sample_id, (), (exchange,), sample.system)
+        return write_script(processor, conversation, "video").prompts[0]
     return write_script(processor, Conversation.of(replace(sample, answer=None))).prompts[0]
 
 
-def write_script(processor: Any, conversation: Conversation) -> Script:
+def write_script(processor: Any, conversation: Conversation, medium: Medium = "image") -> Script:
     """Every prompt of a conversation; the first is what `write_prompt` writes for its first question.
 
+    medium: what the conversation's places without words stand for.
     Answers enter without white space around them, and no space follows them. Raises SampleError where words hold the
-    image placeholder, and where the template refuses the conversation or changes what it wrote before.
+    placeholder, and where the template refuses the conversation, leaves a video out or changes what it wrote before.
     """
-    placeholder = placeholder_of(processor)
+    placeholder = placeholder_of(processor, medium)
     for exchange in conversation.exchanges:
         for kind, words in (
             *(("question", part or "") for part in exchange.question),
@@ -81,13 +89,19 @@ def write_script(processor: Any, conversation: Conversation) -> Script:
         ):
             if placeholder in words:
                 raise SampleError(
-                    f"the {kind} of sample {conversation.sample_id} holds the image placeholder {placeholder}",
+                    f"the {kind} of sample {conversation.sample_id} holds the {medium} placeholder {placeholder}",
                     expected="words alone",
-                    next_step="Remove it: images are placed before the question",
+                    next_step=f"Remove it: {medium}s are placed before the question",
                 )
     prompts, before = [], ""
     for number, exchange in enumerate(conversation.exchanges):
-        text = _fill(processor, conversation, number, placeholder, open_ended=True)
+        text = _fill(processor, conversation, number, placeholder, medium, open_ended=True)
+        if medium == "video" and placeholder not in text:
+            raise SampleError(
+                f"the chat template writes no {placeholder} for the video of sample {conversation.sample_id}",
+                expected="a template with a video placeholder",
+                next_step="Give the frames as images, or choose another model",
+            )
         if places_images(processor):
             text = text.replace(f"{placeholder}\n", "")
         own = _after(text, before, conversation, number)
@@ -104,15 +118,15 @@ def write_script(processor: Any, conversation: Conversation) -> Script:
     if conversation.exchanges[-1].answer is None:
         return Script(tuple(prompts), "")
     last = len(conversation.exchanges) - 1
-    told = _fill(processor, conversation, last, placeholder, open_ended=False)
+    told = _fill(processor, conversation, last, placeholder, medium, open_ended=False)
     return Script(tuple(prompts), _after(told, before, conversation, last + 1) or "")
 
 
-def placeholder_of(processor: Any) -> str:
-    """What stands for an image in a prompt's text."""
-    return str(
-        getattr(processor, "image_token", None) or getattr(processor.tokenizer, "image_token", None) or "<image>"
-    )
+def placeholder_of(processor: Any, medium: Medium = "image") -> str:
+    """What stands for an image, or a video, in a prompt's text."""
+    name = f"{medium}_token"
+    named = getattr(processor, name, None) or getattr(processor.tokenizer, name, None)
+    return str(named or f"<{medium}>")  # IDEFICS names none
 
 
 def places_images(processor: Any) -> bool:
@@ -167,12 +181,14 @@ def _plain(exchange: Exchange, placeholder: str) -> str:
     return leading + "".join(placeholder if part is None else part for part in rest)
 
 
-def _fill(processor: Any, conversation: Conversation, last: int, placeholder: str, *, open_ended: bool) -> str:
+def _fill(
+    processor: Any, conversation: Conversation, last: int, placeholder: str, medium: Medium, *, open_ended: bool
+) -> str:
     """The conversation up to exchange `last`, whose answer is left open, or told and closed."""
     exchanges = conversation.exchanges[: last + 1]
     if getattr(processor, "chat_template", None):
-        questions: list[Any] = [[_part(part) for part in exchange.question] for exchange in exchanges]
-        return _template(processor, conversation, questions, lambda text: [_part(text)], open_ended)
+        questions: list[Any] = [[_part(part, medium) for part in exchange.question] for exchange in exchanges]
+        return _template(processor, conversation, questions, lambda text: [_part(text, medium)], open_ended)
     questions = [_plain(exchange, placeholder) for exchange in exchanges]
     if getattr(processor.tokenizer, "chat_template", None):
         return _template(processor.tokenizer, conversation, questions, lambda text: text, open_ended)
@@ -187,8 +203,8 @@ def _fill(processor: Any, conversation: Conversation, last: int, placeholder: st
     return f"{conversation.system} {''.join(turns)}".lstrip()
 
 
-def _part(part: str | None) -> dict[str, str]:
-    return {"type": "image"} if part is None else {"type": "text", "text": part}
+def _part(part: str | None, medium: Medium) -> dict[str, str]:
+    return {"type": medium} if part is None else {"type": "text", "text": part}
 
 
 def _template(owner: Any, conversation: Conversation, questions: Sequence[Any], told: Any, open_ended: bool) -> str:

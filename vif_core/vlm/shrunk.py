@@ -408,7 +408,7 @@ def _pictures(family: str) -> Any:
         return cls(patch_size={"height": 16, "width": 16}, size={"longest_edge": 64})
     if hasattr(cls, "max_pixels_tolerance"):
         tokens = {"min_image_tokens": 4, "max_image_tokens": 16, "tile_size": IMAGE_PX}
-        return cls(encoder_patch_size=PATCH_PX, max_tiles=6, max_pixels_tolerance=1.5, **tokens)
+        return cls(encoder_patch_size=PATCH_PX, max_tiles=6, max_pixels_tolerance=1.0, **tokens)
     if hasattr(cls, "do_image_splitting") and hasattr(cls, "max_image_size"):
         return cls(size={"longest_edge": 64}, max_image_size={"longest_edge": IMAGE_PX})
     if hasattr(cls, "merge_size"):

@@ -6,7 +6,8 @@ heads, attention sinks. Their tokenizer has a token for each byte, so that any t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,6 +94,17 @@ def tiny_samples(n: int = 3, seed: int = 0) -> list[Sample]:
         )
         for i, (height, width) in enumerate(random.integers(30, 91, (n, 2)))
     ]
+
+
+def tiny_videos(counts: Sequence[int] = (3, 2, 4), seed: int = 0) -> list[Sample]:
+    """Noise videos of so many frames each, of different sizes, with the questions of `tiny_samples`."""
+    random = np.random.default_rng(seed)
+    videos = []
+    for sample, n_frames in zip(tiny_samples(len(counts), seed), counts, strict=True):
+        (picture,) = sample.open_images()
+        noise = random.integers(0, 256, (n_frames, picture.height, picture.width, 3), dtype=np.uint8)
+        videos.append(replace(sample, images=(), frames=tuple(map(Image.fromarray, noise))))
+    return videos
 
 
 def _tokenizer(**extra: str) -> PreTrainedTokenizerFast:
@@ -185,10 +197,11 @@ def _qwen2_5_vl(attn: str) -> tuple[Any, Any]:
         patch_size=7, merge_size=2, size={"shortest_edge": 28 * 28, "longest_edge": 84 * 84}
     )
     template = (
-        "{% for m in messages %}<s>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'image' %}<boi><image><eoi>"
-        "{% else %}{{ c.text }}{% endif %}{% endfor %}</s>\n{% endfor %}<s>assistant\n"
+        "{% for m in messages %}<s>{{ m.role }}\n{% for c in m.content %}{% if c.type == 'text' %}{{ c.text }}"
+        "{% else %}<boi><{{ c.type }}><eoi>{% endif %}{% endfor %}</s>\n{% endfor %}<s>assistant\n"
     )
-    processor = without_video(Qwen2_5_VLProcessor)(pictures, _tokenizer(), chat_template=template)
+    tokenizer = _tokenizer(video_token="<video>")
+    processor = without_video(Qwen2_5_VLProcessor)(pictures, tokenizer, chat_template=template)
     return Qwen2_5_VLForConditionalGeneration._from_config(config, attn_implementation=attn), processor
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,13 +96,13 @@ def _records(
 
 
 def _open(source: Source, index: int, lines: AnswerLines) -> tuple[str, Sample | dict[str, Any] | None]:
-    """Sample `index` with its images opened; its record where that fails; None where it was answered before."""
+    """Sample `index` with its pictures opened; its record where that fails; None where it was answered before."""
     sample = Sample(f"{index:06d}", (), "")
     try:
         sample = source[index]
         if sample.sample_id in lines.done:
             return sample.sample_id, None
-        return sample.sample_id, replace(sample, images=tuple(sample.open_images()))
+        return sample.sample_id, sample.opened()
     except Exception as error:
         return sample.sample_id, _failed(sample, error)
 
@@ -142,8 +141,8 @@ def _known(sample: Sample) -> dict[str, Any]:
 
 
 def _image(sample: Sample) -> str:
-    """Identity of the images' pixels: what the bootstrap draws. The sample itself where it has none."""
+    """Identity of the pictures' pixels: what the bootstrap draws. The sample itself where it has none."""
     digest = hashlib.blake2b(digest_size=8)
-    for image in sample.open_images():
-        digest.update(f"{image.size}".encode() + image.tobytes())
-    return digest.hexdigest() if sample.images else sample.sample_id
+    for picture in (*sample.open_images(), *sample.open_frames()):
+        digest.update(f"{picture.size}".encode() + picture.tobytes())
+    return digest.hexdigest() if sample.pictures else sample.sample_id

@@ -29,7 +29,8 @@ def like_batches(samples: Sequence[Sample], batch_size: int) -> list[list[int]]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def _likeness(sample: Sample) -> tuple[str, int, int]:
-    """Kind, which foretells the response's length; area of the images that are open; length of the question."""
-    area = sum(image.width * image.height for image in sample.images if not isinstance(image, Path))
-    return sample.kind, area, len(sample.question)
+def _likeness(sample: Sample) -> tuple[int, str, int, int]:
+    """Frames of a video; kind, which foretells the response's length; area of the pictures that are open; length of the
+    question."""
+    area = sum(picture.width * picture.height for picture in sample.pictures if not isinstance(picture, Path))
+    return len(sample.frames), sample.kind, area, len(sample.question)

@@ -50,14 +50,17 @@ def majority_elsewhere(samples: Sequence[Sample], units: Sequence[str], folds: i
 
 
 def blank(sample: Sample) -> Sample:
-    """The sample with every image replaced by an even grey of its size."""
-    grey = tuple(Image.new("RGB", image.size, (127, 127, 127)) for image in sample.open_images())
-    return replace(sample, images=grey)
+    """The sample with every image or frame replaced by an even grey of its size."""
+    return replace(sample, images=_grey(sample.open_images()), frames=_grey(sample.open_frames()))
 
 
 def without_image(sample: Sample) -> Sample:
     """The sample's words alone."""
-    return replace(sample, images=())
+    return replace(sample, images=(), frames=())
+
+
+def _grey(pictures: Sequence[Image.Image]) -> tuple[Image.Image, ...]:
+    return tuple(Image.new("RGB", picture.size, (127, 127, 127)) for picture in pictures)
 
 
 def accuracy_by_kind(samples: Sequence[Sample], responses: Sequence[str]) -> dict[str, float]:

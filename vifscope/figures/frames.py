@@ -26,6 +26,7 @@ SHARES = ("visual_ratio", "share_bos", "share_template", "share_question", "shar
 
 BINS_PER_DECADE = 25
 DECADES = 8  # a violin's weights go from 1e-8 to 1; smaller ones are counted at 1e-8
+LEAST_RATIO = 1e-6  # as in vifscope.metrics.distribution, which needs torch
 MAP_SIDE_PX = 240  # longest side of a drawn map: a multiple of 12, 16, 20 and 24 patches
 
 
@@ -78,6 +79,48 @@ def by_kind_frame(run: RunStore, metric: str = "visual_ratio", map_kind: str = "
     frame = summary_frame(run, map_kind)
     frame = frame[(frame["metric"] == metric) & (frame["group"] != ALL)]
     return frame.drop(columns="metric").rename(columns={"group": "kind"}).reset_index(drop=True)
+
+
+def video_frame(run: RunStore, map_kind: str = "raw") -> pd.DataFrame:
+    """Visual ratio and entropy of each frame of the videos that a run holds, in each layer.
+
+    Columns sample_id, layer, frame (the first, where the model merges consecutive frames), visual_ratio (the row's flow
+    on that frame's tokens, in [0, 1]), visual_entropy (nats, of the flow renormalised over them; NaN where the ratio is
+    under 1e-6), both of the head-mean row and then averaged over the measured rows. Tokens between frames (newlines,
+    class tokens) belong to none; with them the ratios add up to the layer's. From the stored maps, within 2^-11 of each
+    row's largest weight. Raises UsageError where no measured sample is a video.
+    """
+    tables = []
+    for sample in measured_samples(run):
+        grids = [grid for grid in sample["images"] if grid["frame"] == "frame"]
+        measured = np.asarray(sample["measured"], dtype=bool)
+        if not grids or not measured.any():
+            continue
+        flow = run.flow(sample["sample_id"], map_kind)[:, measured]  # [L R V]
+        for grid in grids:
+            own = on_grid(flow, grid).reshape(*flow.shape[:2], -1)
+            ratio = own.sum(-1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                p = own / np.where(ratio >= LEAST_RATIO, ratio, np.nan)[..., None]
+                entropy = -np.where(p == 0, 0, p * np.log(p)).sum(-1)  # [L R]
+            known = ~np.isnan(entropy)
+            total = np.where(known, entropy, 0).sum(1)
+            columns = {
+                "sample_id": sample["sample_id"],
+                "layer": np.arange(len(flow)),
+                "frame": grid["image"],
+                "visual_ratio": ratio.mean(1),
+                "visual_entropy": np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan),
+            }
+            tables.append(pd.DataFrame(columns))
+    if not tables:
+        raise UsageError(f"run {run.path} holds no measured video", expected="samples with frames")
+    return pd.concat(tables, ignore_index=True)
+
+
+def has_videos(run: RunStore) -> bool:
+    """Whether any measured sample of a run is a video."""
+    return any(grid["frame"] == "frame" for sample in measured_samples(run) for grid in sample["images"])
 
 
 def wide(summary: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:

@@ -8,14 +8,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vif_core.errors import UsageError
-from vifscope.figures.frames import ATTENUATION, FOCUS, SHARES, map_strip, summary_frame, violin_frame, wide
+from vifscope.figures.frames import (
+    ATTENUATION,
+    FOCUS,
+    SHARES,
+    map_strip,
+    summary_frame,
+    video_frame,
+    violin_frame,
+    wide,
+)
 from vifscope.figures.lights import light_strip
-from vifscope.figures.static import attenuation_figure, focus_figure, shares_figure, violin_figure
+from vifscope.figures.static import attenuation_figure, focus_figure, shares_figure, video_figure, violin_figure
 from vifscope.figures.strip import light_strip_figure, map_strip_figure
 from vifscope.figures.theme import LIGHT, Theme
 from vifscope.runs import RunStore
 
-FIGURES = ("attenuation", "violins", "focus", "shares", "maps", "spotlights")
+FIGURES = ("attenuation", "violins", "focus", "shares", "maps", "spotlights", "video")
 
 
 class Gallery:
@@ -52,4 +61,6 @@ class Gallery:
                 return map_strip_figure(self.strip, theme=theme)
             case "spotlights":
                 return light_strip_figure(light_strip(self.run), theme=theme)
+            case "video":
+                return video_figure(video_frame(self.run, self._map_kind), theme=theme)
         raise UsageError(f"there is no figure {name!r}", expected=f"one of {', '.join(FIGURES)}")

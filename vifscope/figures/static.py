@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from vifscope.figures.frames import SHARES
+from vifscope.figures.palette import MAP_COLOURS
 from vifscope.figures.theme import COLUMN_IN, LIGHT, TEXT_IN, Drawing, Theme, style
 
 SHARE_NAMES = ("visual tokens", "first token", "template", "question", "earlier response")
@@ -82,6 +83,26 @@ def shares_figure(frame: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float 
         handles = [Patch(color=colour) for colour in theme.shares]
         legend: dict[str, Any] = {"ncols": 3, "handlelength": 1, "handleheight": 0.8, "columnspacing": 1.2}
         figure.legend(handles, SHARE_NAMES, loc="outside upper center", **legend)
+    return figure
+
+
+def video_figure(frame: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = COLUMN_IN) -> Figure:
+    """Visual ratio and entropy by frame of the videos and layer, each a heat map of means over samples.
+
+    frame: `video_frame`. A video without a frame of that number does not enter its mean; undefined means are blank.
+    """
+    with style(theme):
+        figure = Drawing(figsize=(width_in, 3.4), layout="constrained")
+        panels = figure.subplots(2, 1, sharex=True)
+        names = {"visual_ratio": "visual ratio", "visual_entropy": "entropy (nats)"}
+        for axes, (metric, label) in zip(panels, names.items(), strict=True):
+            means = frame.pivot_table(index="frame", columns="layer", values=metric, aggfunc="mean", dropna=False)
+            shown = axes.imshow(means, aspect="auto", cmap=MAP_COLOURS, vmin=0, interpolation="nearest")
+            rows = np.unique(np.linspace(0, len(means) - 1, min(len(means), 6)).round().astype(int))
+            axes.set(ylabel="frame", yticks=rows, yticklabels=means.index[rows])
+            figure.colorbar(shown, ax=axes, label=label)
+        layers_axis(panels[-1], means.T)
+        panels[0].set_xlabel("")
     return figure
 
 

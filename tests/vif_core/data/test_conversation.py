@@ -131,3 +131,8 @@ def test_examples_in_docstrings_hold():
     results = [doctest.DocTestRunner().run(each) for each in found]
     assert sum(result.attempted for result in results) > 0
     assert sum(result.failed for result in results) == 0
+
+
+def test_a_video_is_not_trained_on():
+    with pytest.raises(SampleError, match="sample s is a video; expected images"):
+        Conversation.of(Sample("s", (), "What?", frames=(Image.new("RGB", (8, 8)),)))

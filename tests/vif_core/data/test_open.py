@@ -8,6 +8,7 @@ from PIL import Image
 
 from vif_core.data.listed import unique_ids
 from vif_core.data.open import open_source
+from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError
 
 
@@ -75,16 +76,61 @@ def test_a_broken_picture_and_an_empty_question_cost_only_their_sample(folder):
         ("[1]", r"line 1 is not a JSON object"),
         ("", "lists no samples"),
         ('{"question": "Q?"}', r"line 1 names no image; expected a path"),
+        ('{"frames": [], "question": "Q?"}', r"line 1 names no frame; expected a path, as in"),
+        ('{"frames": ["a"], "image": "a", "question": "Q?"}', r"line 1 names images and frames; expected one of them"),
+        (
+            '{"video": "a.mp4", "question": "Q?"}',
+            r"names a video file \(a.mp4\); expected its frames .* ffmpeg -i VIDEO",
+        ),
+        ('{"frames": ["a"], "question": "Q?", "fps": 0}', r"line 1 has the fps 0; expected frames a second"),
+        ('{"frames": ["a"], "question": "Q?", "fps": "2"}', r"has the fps '2'; expected frames a second"),
         ('{"image": "a", "question": "Q?", "boxes": [[5, 0, 5, 9]]}', r"x0 < x1"),
         ('{"image": "a", "question": "Q?", "boxes": {"x": 1}}', r"x0 < x1"),
         ('{"image": "a", "question": "Q?", "boxes": [[0, 1, 2]]}', r"x0 < x1"),
     ],
-    ids=["cut short", "no object", "empty", "no image", "flat box", "box object", "three numbers"],
+    ids=[
+        "cut short",
+        "no object",
+        "empty",
+        "no image",
+        "no frame",
+        "both",
+        "mp4",
+        "no fps",
+        "fps text",
+        "flat box",
+        "box object",
+        "three numbers",
+    ],
 )
 def test_a_malformed_listing_is_refused_with_the_line_that_is_wrong(folder, text, line):
     (folder / "mine.jsonl").write_text(text)
     with pytest.raises(UsageError, match=line):
         open_source(folder)
+
+
+def test_a_video_is_its_frames_in_order(folder):
+    Image.new("RGB", (20, 10), "blue").save(folder / "blue.png")
+    row = {"frames": ["red.png", "blue.png", "red.png"], "question": "Which?"}
+    first, second = open_source(write(folder, [row | {"fps": 0.5}, row]))
+    assert [frame.getpixel((0, 0)) for frame in first.open_frames()] == [(255, 0, 0), (0, 0, 255), (255, 0, 0)]
+    assert (first.images, first.fps, second.fps) == ((), 0.5, 2.0)
+    assert first.opened().pictures == first.opened().frames
+
+
+def test_frames_of_different_sizes_cost_only_their_sample(folder):
+    source = open_source(write(folder, [{"frames": ["red.png", "images/black.png"], "question": "Q?"}]))
+    with pytest.raises(SampleError, match="frames of sample 000000 have sizes 8x8 and 20x10; expected frames of one"):
+        source[0].open_frames()
+
+
+def test_images_and_frames_do_not_go_together(folder):
+    both = Sample("s", (folder / "red.png",), "Q?", frames=(folder / "red.png",))
+    for read in (both.open_images, both.open_frames):
+        with pytest.raises(
+            SampleError, match="sample s has 1 images and 1 frames of a video; expected images or frames"
+        ):
+            read()
 
 
 def test_a_box_alone_may_stand_without_its_list(folder):

@@ -7,12 +7,18 @@ from transformers import Qwen2_5_VLProcessor
 
 from vif_core.vlm.processor import without_video
 from vif_core.vlm.tiny import tiny_model, tiny_samples
+from vif_core.vlm.video import PatchedFrames
 
 
-def test_it_needs_no_video_processor():
+def test_what_reads_frames_stands_in_for_its_video_processor():
     processor = tiny_model("qwen2_5_vl").processor
     assert isinstance(processor, Qwen2_5_VLProcessor)
-    assert not hasattr(processor, "video_processor")
+    assert isinstance(processor.video_processor, PatchedFrames)
+    assert "video_processor" not in processor.get_attributes()
+
+
+def test_a_family_whose_rule_for_videos_is_not_known_has_none():
+    assert not hasattr(tiny_model("internvl").processor, "video_processor")
 
 
 def test_it_survives_saving(tmp_path):

@@ -9,10 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import vif_core.load
+from vif_core.vlm.tiny import tiny_model, tiny_videos
 from vifscope import measure, pipeline
+from vifscope.api import Run
+from vifscope.figures.frames import video_frame
 from vifscope.runs import RunStore, disk
 
 ROOT = Path(__file__).parents[3]
@@ -266,3 +270,28 @@ def test_train_calls_the_recipe(command, monkeypatch, tmp_path):
     given = [text for name, value in options.items() for text in (f"--{name}", value)]
     line = f"mini-llava-vif {tmp_path} {options}\n"
     assert command("train", "mini-llava-vif", "--out", tmp_path, *given)[:2] == (0, line)
+
+
+def test_a_folder_of_frames_is_analysed_from_the_command_line(command, tmp_path):
+    vlm = tiny_model("qwen2_5_vl")
+    model, data, run = (tmp_path / name for name in ("model", "data", "run"))
+    vlm.model.save_pretrained(model)
+    vlm.processor.save_pretrained(model)
+    rows = []
+    for sample in tiny_videos((3, 2)):
+        names = [f"{sample.sample_id}/{i}.png" for i in range(len(sample.frames))]
+        (data / sample.sample_id).mkdir(parents=True)
+        for name, frame in zip(names, sample.frames, strict=True):
+            frame.save(data / name)
+        rows.append({"frames": names, "question": sample.question, "fps": 1})
+    (data / "films.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    options = {"--model": model, "--data": data, "--n": 2, "--out": run, "--max-new-tokens": 3}
+    code, out, err = command("analyze", *(part for pair in options.items() for part in pair), "--json")
+    assert code == 0, err
+    assert {"figures/video.pdf", "figures/video.png"} <= set(json.loads(out)["files"])
+    table = Run(run).video()
+    pd.testing.assert_frame_equal(table, video_frame(RunStore.open(run)))
+    assert table.groupby("sample_id")["frame"].unique().map(list).tolist() == [[0, 2], [0]]
+    code, out, _ = command("figures", run, "--out", tmp_path / "figures", "--format", "svg", "--json")
+    assert code == 0
+    assert "run/video.svg" in out

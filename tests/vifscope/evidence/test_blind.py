@@ -33,6 +33,12 @@ def test_a_blank_image_keeps_its_size_and_shows_nothing():
     assert without_image(asked("q", "a")).images == ()
 
 
+def test_a_blank_video_keeps_its_frames_and_shows_nothing():
+    film = Sample("s", (), "q", frames=(Image.new("RGB", (4, 2), "red"), Image.new("RGB", (4, 2))))
+    assert np.array([np.asarray(frame) for frame in blank(film).frames]).tolist() == np.full((2, 2, 4, 3), 127).tolist()
+    assert without_image(film).frames == ()
+
+
 def test_accuracy_counts_each_kind_and_all():
     samples = [asked("q", "red"), asked("q", "blue"), asked("q", "yes", "existence")]
     assert accuracy_by_kind(samples, ["red", "red", "Yes."]) == {"attribute": 0.5, "existence": 1.0, "overall": 2 / 3}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 
@@ -104,3 +105,18 @@ def test_layers_without_attention_are_gaps(records_run, assert_legible):
 @pytest.mark.usefixtures("drawn")
 def test_drawing_leaves_no_figure_open():
     assert plt.get_fignums() == []
+
+
+@pytest.mark.parametrize("width_in", [COLUMN_IN, TEXT_IN])
+def test_the_figure_of_videos_shows_means_by_frame_and_layer(width_in, assert_legible):
+    rows = pd.MultiIndex.from_product([["a", "b"], range(0, 16, 2), range(32)], names=["sample_id", "frame", "layer"])
+    frame = pd.DataFrame(
+        {"visual_ratio": np.linspace(0, 1, len(rows)), "visual_entropy": 2.0}, index=rows
+    ).reset_index()
+    frame = frame[(frame["sample_id"] == "a") | (frame["frame"] < 8)]  # the second video is shorter
+    frame.loc[frame["layer"] == 3, "visual_entropy"] = np.nan
+    figure = static.video_figure(frame, width_in=width_in)
+    assert_legible(figure)
+    for axes, metric in zip(figure.axes, ("visual_ratio", "visual_entropy"), strict=False):
+        wanted = frame.groupby(["frame", "layer"])[metric].mean().unstack().to_numpy()
+        np.testing.assert_allclose(np.ma.filled(axes.images[0].get_array(), np.nan), wanted)
