@@ -144,7 +144,7 @@ def one_grid(image_processor: Any, size: Size, side: int) -> ImageGrid:
     """The grid of a picture of side x side tokens, or of its tiles of as many, put together without a thumbnail."""
     if pads_canvas(image_processor):
         return _tiled(image_processor, padded_canvas(image_processor, size)[0], side, size)[0]
-    return _grid("image", side, side, _shown(image_processor, size))
+    return _grid("image", side, side, shown_rect(image_processor, size))
 
 
 def _tiled(image_processor: Any, split: Size, side: int, size: Size) -> list[ImageGrid]:
