@@ -10,6 +10,7 @@ from flask import Response, abort
 from vif_core.errors import VifError
 from vifscope_browser import ask, overview, sample, samples
 from vifscope_browser.catalogue import THUMBNAIL_PX, Catalogue
+from vifscope_browser.dot import dot
 from vifscope_browser.guard import guard
 
 HELP = (
@@ -84,7 +85,7 @@ def _frame(catalogue: Catalogue, asks: bool) -> html.Div:
 
 def _legend(catalogue: Catalogue) -> list[html.Span]:
     return [
-        html.Span([html.I(className=f"dot run-{run.colour}"), run.name], title=str(run.store.path))
+        html.Span([dot(run.colour), run.name], title=str(run.store.path))
         for run in catalogue.runs
     ]
 

@@ -15,13 +15,13 @@ from PIL import Image
 
 from vif_core.errors import UsageError, VifError
 from vifscope.figures.frames import summary_frame
+from vifscope.figures.palette import RUNS
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
 
 Image.MAX_IMAGE_PIXELS = 50_000_000
 
-COLOURS = 6
 THUMBNAIL_PX = 192
 MEAN_SAMPLES = 200
 CURVES = ("visual_ratio", "visual_entropy", "box_lift")
@@ -53,13 +53,18 @@ class Browsed:
     """One run. name: unique among the runs that are browsed.     colour: number of its colour, by its place."""
 
     def __init__(self, store: RunStore, name: str, colour: int = 0) -> None:
-        self.store, self.name, self.colour = store, name, colour % COLOURS
+        self.store, self.name, self.colour = store, name, colour % len(RUNS)
 
     @cached_property
     def layers(self) -> pd.DataFrame:
         """The mean-head, unintervened metrics of every layer and sample."""
         layers = self.store.layers()
         return layers[layers["map"] == "raw"]
+
+    @cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        """Places in `layers` of each sample's rows."""
+        return self.layers.groupby("sample_id", sort=False).indices
 
     @cached_property
     def num_layers(self) -> int:
@@ -97,8 +102,7 @@ class Browsed:
 
     def curves(self, sample_id: str) -> pd.DataFrame:
         """A sample's metrics, a row a layer."""
-        mine = self.layers[self.layers["sample_id"] == sample_id]
-        return mine.sort_values("layer")[["layer", *CURVES]]
+        return self.layers.iloc[self._rows.get(sample_id, [])].sort_values("layer")[["layer", *CURVES]]
 
     def maps(self, sample_id: str, chosen: Chosen) -> np.ndarray:
         """Flow on one grid in every layer: [L, rows, cols]. Raises UsageError for what the run does not hold."""
@@ -135,17 +139,10 @@ class Browsed:
             )
         return grids[chosen.grid]
 
-    def patch(self, sample_id: str, chosen: Chosen, x_px: float, y_px: float) -> tuple[int, int]:
-        """Row and column of the patch in which a point of the image lies; of the nearest, beside the grid."""
-        grid = self.grid(sample_id, chosen)
-        x0, y0, x1, y1 = grid["rect_px"]
-        row, col = int((y_px - y0) / (y1 - y0) * grid["rows"]), int((x_px - x0) / (x1 - x0) * grid["cols"])
-        return min(max(row, 0), grid["rows"] - 1), min(max(col, 0), grid["cols"] - 1)
-
     def heads(self, sample_id: str) -> int:
         """How many heads have maps of their own; 0 where the run keeps none."""
         try:
-            return self.store.head_flow(sample_id).shape[1]
+            return self.store.head_flow(sample_id, layer=0).shape[0]
         except VifError:
             return 0
 
