@@ -14,11 +14,12 @@ import pandas as pd
 from PIL import Image
 
 from vif_core.errors import UsageError, VifError
-from vifscope.figures.frames import summary_frame
+from vifscope.figures.frames import ATTENUATION, summary_frame
 from vifscope.figures.palette import RUNS
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
+from vifscope.summary import TOLD, pooled_dict
 
 Image.MAX_IMAGE_PIXELS = 50_000_000
 
@@ -72,7 +73,13 @@ class Browsed:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        return summary_frame(self.store)
+        """Its pooled summary_frame, of the metrics that the overview draws and tells of."""
+        return summary_frame(self.store, metrics={*CURVES, *TOLD, *ATTENUATION}, by_kind=False)
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """What it found in numbers and in words."""
+        return pooled_dict(self.store, frame=self.summary)
 
     @cached_property
     def deep(self) -> pd.DataFrame:

@@ -6,7 +6,6 @@ from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
 from vifscope.figures.frames import ATTENUATION, violin_frame, wide
 from vifscope.figures.interactive import violins_figure
-from vifscope.summary import summary_dict
 from vifscope_browser.catalogue import CURVES, Browsed, Catalogue
 from vifscope_browser.content import GRAPH, axis, track
 from vifscope_browser.dot import dot
@@ -46,7 +45,7 @@ def register(app: Dash, catalogue: Catalogue) -> None:
 
 
 def _findings(run: Browsed) -> html.Article:
-    found = summary_dict(run.store, frame=run.summary)
+    found = run.found
     accuracy, attenuation = found["accuracy"], found["attenuation_index"]
     numbers = [
         ("Samples", f"{found['n']}" + (f", {found['failed']} failed" if found["failed"] else "")),

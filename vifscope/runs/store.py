@@ -167,14 +167,15 @@ class RunStore:
             part = self._entry(sample_id).part
             raise VifError(self._line(part, f"{images[i]} cannot be read ({error})")) from error
 
-    def _open_shard(self, part: str) -> Any:
-        return safe_open(parts.part_file(self.path, "maps", part), framework="numpy")
+    def _open_shard(self, part: str) -> tuple[Any, frozenset[str]]:
+        shard = safe_open(parts.part_file(self.path, "maps", part), framework="numpy")
+        return shard, frozenset(shard.keys())
 
     def _map(self, sample_id: str, name: str, layer: int | None) -> np.ndarray:
         part = self._measured(sample_id).part
         try:
-            shard = self._shard(part)
-            if name not in (names := shard.keys()):
+            shard, names = self._shard(part)
+            if name not in names:
                 start = key(sample_id, "")
                 kept = sorted(n.removeprefix(start) for n in names if n.startswith(start) and not n.endswith("/scale"))
                 raise UsageError(
