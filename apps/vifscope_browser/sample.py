@@ -158,8 +158,7 @@ def _heading(catalogue: Catalogue, sample_id: str, stored: dict[str, Any]) -> ht
                       dcc.Link("›", href=address_of("sample", sample=around[1]), id="next", title="Next (j)")],
                      className="around"),
             html.H1(stored["question"]),
-            html.P(["Answer: ", html.B(stored["answer"] or "not known")], className="answer"),
-            *verdicts,
+            html.Div([html.P(["Answer: ", html.B(stored["answer"] or "not known")]), *verdicts], className="answers"),
         ],
         className="heading",
     )  # fmt: skip

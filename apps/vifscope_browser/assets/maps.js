@@ -49,7 +49,7 @@ window.vifscope = window.vifscope || {};
   const build = (place, packed) => {
     const runs = packed.runs.filter((run) => run.maps);
     const panels = runs.map((run) => ({ run, name: run.name, layers: layersOf(run) }));
-    panels.forEach((panel) => { panel.top = Math.max(...panel.layers.map(most)); });
+    panels.forEach((panel) => { panel.overall = Math.max(...panel.layers.map(most)); });
     if (runs.length === 2) {
       const [base, other] = panels, same = String(base.run.shape.slice(1)) === String(other.run.shape.slice(1));
       panels.push({ run: base.run, name: `${other.name} less ${base.name}`, between: same ? [base.layers, other.layers] : null });
@@ -108,7 +108,7 @@ window.vifscope = window.vifscope || {};
       canvas.hidden = !values;
       if (!values) { panel.ends[0].textContent = "The runs' grids differ: no difference."; return; }
       const stops = packed.colours[single ? looks.colours : "RdBu_r"];
-      const top = single ? { layer: most(values), all: panel.top, both: together }[looks.scale] || 1
+      const top = single ? { layer: most(values), all: panel.overall, both: together }[looks.scale] || 1
         : Math.max(most(values.map(Math.abs)), 0.01 / values.length); // equal maps differ by rounding: a hundredth of an even share
       const low = single ? 0 : -top;
       paint(canvas, values, run.shape[2], low, top, stops);
