@@ -44,7 +44,7 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
 
 
 def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None = None) -> dict[str, Any]:
-    """Of `summary_dict` what pools all samples, with its sentence. `frame`: a `summary_frame` that has the metrics TOLD."""
+    """Of `summary_dict` what pools all samples, with its sentence. `frame`: a `summary_frame` with the metrics TOLD."""
     frame = summary_frame(run, map_kind, TOLD, by_kind=False) if frame is None else frame
     samples = measured_samples(run, _READ)
     configuration = run.manifest.get("configuration", {})

@@ -63,7 +63,7 @@ class Browsed:
         return layers[layers["map"] == "raw"]
 
     @cached_property
-    def _rows(self) -> dict[str, np.ndarray]:
+    def _rows(self) -> dict[Any, Any]:
         """Places in `layers` of each sample's rows."""
         return self.layers.groupby("sample_id", sort=False).indices
 
@@ -207,6 +207,11 @@ class Catalogue:
         table = table.join(self.runs[-1].deep)
         change = self.runs[-1].deep["visual_entropy"] - self.runs[0].deep["visual_entropy"]
         return table.assign(entropy_change=change.reindex(table.index))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids of the samples, sorted."""
+        return sorted(self.samples.index)
 
     def add_answers(self, found: Sequence[tuple[Path, str]]) -> None:
         """Runs of one question that was asked live, and what each is called."""

@@ -63,8 +63,10 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen, said: str = "") -
 
 
 def axis(tracks: list[dict[str, Any]]) -> dict[str, Any]:
-    """What assets/spine.js draws: the runs along the layer axis, the metrics below them, and the scales of colours, each
-    STOPS colours [red, green, blue] at even steps."""
+    """What assets/spine.js draws: the runs along the layer axis, the metrics below them, and the scales of colours.
+
+    A scale is STOPS colours [red, green, blue] at even steps.
+    """
     return {"runs": tracks, "metrics": {name: LABELS[name] for name in CURVES}, "colours": _scales()}
 
 
@@ -74,9 +76,12 @@ def _scales() -> dict[str, list[Any]]:
 
 
 def track(run: Browsed, maps: np.ndarray | None, curves: pd.DataFrame) -> dict[str, Any]:
-    """One run along the layer axis. maps: [L, rows, cols], sent as the base64 of its float32 values with its shape; None
-    where there is none to show.     curves: a row a layer: layer, each metric, METRIC_low and METRIC_high if known."""
-    kept = None if maps is None else base64.b64encode(np.ascontiguousarray(maps, dtype="<f4")).decode()
+    """One run along the layer axis.
+
+    maps:   [L, rows, cols], sent as the base64 of its float32 values, with its shape; None where there is none to show.
+    curves: a row a layer: layer, each metric, and METRIC_low and METRIC_high where there is an interval.
+    """
+    kept = None if maps is None else base64.b64encode(maps.astype("<f4").tobytes()).decode()
     return {
         "name": run.name,
         "colour": RUNS[run.colour],
@@ -107,7 +112,7 @@ def tokens(stored: dict[str, Any], row: int | None) -> list[Any]:
 
 
 def patch_view(run: Browsed, sample_id: str, chosen: Chosen, row: int, col: int) -> tuple[Any, str]:
-    """Which stored rows look at a patch of a map, and how many rows are not stored. Raises UsageError beside the grid."""
+    """Which stored rows look at a patch of a map, and how many rows are not stored. Raises UsageError off the grid."""
     stored = run.store.sample(sample_id)
     grid = run.grid(sample_id, chosen)
     if not (0 <= row < grid["rows"] and 0 <= col < grid["cols"]):

@@ -41,7 +41,9 @@ def register(app: Dash, catalogue: Catalogue) -> None:
         frames = [violin_frame(run.store) for run in small]
         return violins_figure(frames, [wide(run.summary, ATTENUATION) for run in small], [r.name for r in small]), note
 
-    app.clientside_callback(ClientsideFunction("overview", "draw"), Output("overview-spine", "data-depth"), Input("overview-tracks", "data"))
+    app.clientside_callback(
+        ClientsideFunction("overview", "draw"), Output("overview-spine", "data-depth"), Input("overview-tracks", "data")
+    )
 
 
 def _findings(run: Browsed) -> html.Article:

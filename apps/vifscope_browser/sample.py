@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,7 @@ HEAD_LET_GO = "Runs keep the row of a token as the mean of heads: the head is le
 
 
 def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
-    sample_id = asked.get("sample") or catalogue.samples.index[0]
+    sample_id = asked.get("sample") or catalogue.ids[0]
     holders = catalogue.holders(sample_id)
     depth = max(run.num_layers for run in holders)
     head, row = number(asked, "head"), number(asked, "token")
@@ -43,11 +44,12 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
             html.Div(className="panels", id="panels"),
             html.Div(
                 [
-                    html.Button("▶", id="play", title="Play the layers (space)", **{"aria-label": "Play"}),
+                    html.Button("▶", id="play", title="Play the layers (space)",
+                                **{"aria-label": "Play", "aria-pressed": "false"}),
                     html.Div(
                         dcc.Slider(0, depth - 1, 1, value=layer, id="layer", updatemode="drag",
                                    marks={i: str(i) for i in range(0, depth, 1 if depth <= 24 else 4)}),
-                        className="slider",
+                        className="slider", role="group", **{"aria-label": "Layer"},
                     ),
                 ],
                 className="scrub",
@@ -79,7 +81,8 @@ def register(app: Dash, catalogue: Catalogue) -> None:
 
     looks = [Input(name, "value") for name in ("opacity", "colours", "scale", "smooth", "lights")]
     client("draw", Output("panels", "data-layer"), Input("layer", "value"), Input("packed", "data"), *looks)
-    client("play", Output("play", "children"), Input("play", "n_clicks"), prevent_initial_call=True)
+    client("play", Output("play", "children"), Output("play", "aria-pressed"), Input("play", "n_clicks"),
+           prevent_initial_call=True)  # fmt: skip
     client("save", Input("png", "n_clicks"), Input("svg", "n_clicks"), prevent_initial_call=True)
     client("link", Output("link", "children"), Input("link", "n_clicks"), prevent_initial_call=True)
 
@@ -140,28 +143,31 @@ def register(app: Dash, catalogue: Catalogue) -> None:
 
 
 def _heading(catalogue: Catalogue, sample_id: str, stored: dict[str, Any]) -> html.Div:
-    ids = catalogue.samples.index
-    place = int(max(ids.get_indexer([sample_id])[0], 0))
+    ids = catalogue.ids
+    place = bisect_left(ids, sample_id) % len(ids)
     around = [ids[(place + step) % len(ids)] for step in (-1, 1)]
     verdicts = []
     for run in catalogue.holders(sample_id):
         mine = run.store.sample(sample_id)
         mark = {True: "✓ ", False: "✗ "}.get(mine["correct"], "")
         verdicts.append(
-            html.P([dot(run.colour), f"{mark}{mine['response']}"],
+            html.P([dot(run.colour), html.Span(f"{run.name}: ", className="hidden"), f"{mark}{mine['response']}"],
                    title=run.name)
         )  # fmt: skip
     return html.Div(
         [
-            html.Div([dcc.Link("‹", href=address_of("sample", sample=around[0]), id="previous", title="Previous (k)"),
-                      html.Small(sample_id),
-                      dcc.Link("›", href=address_of("sample", sample=around[1]), id="next", title="Next (j)")],
-                     className="around"),
+            html.Div([_leading("previous", "‹", "Previous sample (k)", around[0]), html.Small(sample_id),
+                      _leading("next", "›", "Next sample (j)", around[1])], className="around"),
             html.H1(stored["question"]),
             html.Div([html.P(["Answer: ", html.B(stored["answer"] or "not known")]), *verdicts], className="answers"),
         ],
         className="heading",
     )  # fmt: skip
+
+
+def _leading(name: str, mark: str, words: str, sample_id: str) -> dcc.Link:
+    shown = [html.Span(mark, **{"aria-hidden": "true"}), html.Span(words, className="hidden")]
+    return dcc.Link(shown, href=address_of("sample", sample=sample_id), id=name, title=words)
 
 
 def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
@@ -180,8 +186,9 @@ def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
             choice("colours", {name: name.capitalize() for name in COLOURS}, COLOURS[0], "Colour map"),
             choice("lights", LIGHTS, "prior", "Spotlights of VIF", hidden=not lit),
             dcc.Checklist(id="smooth", options=[{"label": "smooth", "value": "best"}], value=[]),
-            html.Label([html.Span("Opacity"), dcc.Slider(0, 1, 0.05, value=0.6, id="opacity", marks=None,
-                                                         updatemode="drag")], className="opacity"),
+            html.Div([html.Span("Opacity"), dcc.Slider(0, 1, 0.05, value=0.6, id="opacity", marks=None,
+                                                       updatemode="drag")],
+                     className="opacity", role="group", **{"aria-label": "Opacity"}),
             html.Div([html.Button(text, id=name, className="quiet", title=title) for name, text, title in
                       (("png", "PNG", "Save the maps as PNG"), ("svg", "SVG", "Save the maps as SVG"),
                        ("csv", "CSV", "Save the maps' numbers"),

@@ -84,9 +84,8 @@ def test_the_overview_shows_runs_layers_and_violins(page, address, catalogue):
         wanted = [unlabel_rgb(colour) for colour in sample_colorscale("cividis", (values / values.max()).ravel())]
         shown = strip[:, 13 * layer : 13 * layer + 12, :3]
         np.testing.assert_allclose(shown.reshape(-1, 3), wanted, atol=4)
-    ratio = page.evaluate(
-        "[...document.querySelectorAll('#overview-spine path')].find(p => p.run === 'vif' && p.metric === 'visual_ratio').values"
-    )
+    curves = "[...document.querySelectorAll('#overview-spine path')]"
+    ratio = page.evaluate(f"{curves}.find(p => p.run === 'vif' && p.metric === 'visual_ratio').values")
     layers = catalogue.runs[1].layers.groupby("layer")["visual_ratio"].mean()
     assert ratio == pytest.approx(layers.tolist())
 
@@ -155,6 +154,20 @@ def test_scrubbing_the_spine_moves_everything(page, sample):
     page.wait_for_url("**layer=13*")
 
 
+def test_a_screen_reader_is_told_what_is_shown(page, sample, catalogue):
+    tree = page.locator("main").aria_snapshot()
+    values = catalogue.runs[1].maps(sample, Chosen())[3]
+    row, col = np.unravel_index(values.argmax(), values.shape)
+    for named in (
+        *('group "Layer"', 'group "Opacity"', 'group "Head"', 'group "Colour map"', 'button "Play"'),
+        *('link "Next sample (j)"', 'link "Previous sample (k)"', f'img "Picture of sample {sample}"'),
+        f'img "vif, layer 3: largest {values.max():.3g} in row {row}, column {col}"',
+        'img "Maps and metrics of layers 0 to 15: base, vif"',
+    ):
+        assert named in tree
+    assert page.locator("[aria-live=polite]").get_by_text("base, layer 3:").count() == 1
+
+
 def test_a_token_shows_the_row_that_produces_it(page, sample, catalogue):
     stored = catalogue.runs[0].store.sample(sample)
     place = stored["measured"].index(True)
@@ -197,7 +210,8 @@ def test_a_map_lies_where_its_grid_lies_on_the_picture(page, sample, catalogue):
         assert (canvas[edge] - picture[edge]) / picture[side] == pytest.approx(near / whole, abs=0.01)
         assert canvas[side] / picture[side] == pytest.approx((far - near) / whole, abs=0.01)
     (box,) = catalogue.runs[0].store.sample(sample)["boxes"]
-    shown = page.locator("#panels rect").first.evaluate("r => ['x', 'y', 'width', 'height'].map(n => +r.getAttribute(n))")
+    rect = page.locator("#panels rect").first
+    shown = [float(rect.get_attribute(name)) for name in ("x", "y", "width", "height")]
     assert shown == [box[0], box[1], box[2] - box[0], box[3] - box[1]]
 
 
@@ -236,9 +250,7 @@ def test_the_scale_smoothing_and_opacity_change_what_is_drawn(page, sample, cata
     page.click("#scale")
     page.click("text=Scale: all layers")
     most = float(catalogue.runs[0].maps(sample, Chosen()).max())
-    page.wait_for_function(
-        f"(place => Math.abs({PANEL}.top - {most}) < 1e-6)(0)"
-    )
+    page.wait_for_function(f"(place => Math.abs({PANEL}.top - {most}) < 1e-6)(0)")
     assert np.array_equal(drawn(page, 0), catalogue.runs[0].maps(sample, Chosen())[3])
     page.locator("#opacity [role=slider]").press("Home")
     page.wait_for_function("getComputedStyle(document.querySelector('#panels canvas')).opacity === '0'")

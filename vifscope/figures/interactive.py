@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +20,10 @@ CURVE_PX = 104
 
 @dataclass(frozen=True)
 class Track:
-    """One run along the layer axis. curves: a row a layer: layer, each metric, and METRIC_low and METRIC_high where there
-    is an interval."""
+    """One run along the layer axis.
+
+    curves: a row a layer: layer, each metric, and METRIC_low and METRIC_high where there is an interval.
+    """
 
     name: str
     curves: pd.DataFrame

@@ -69,9 +69,9 @@
         return layer;
       },
       play: () => {
-        if (playing !== null) { stop(); return "▶"; }
+        if (playing !== null) { stop(); return ["▶", "false"]; }
         playing = setInterval(() => (at("play") ? go(view.layer >= view.last ? 0 : view.layer + 1) : stop()), LAYER_MS);
-        return "❚❚";
+        return ["❚❚", "true"];
       },
       save: () => {
         const format = window.dash_clientside.callback_context.triggered[0].prop_id.split(".")[0];
