@@ -63,6 +63,7 @@ def measure(page: Page) -> None:
     if page.locator("#lights").is_visible():
         page.click("#lights")
         page.click("text=Spotlights: both")
+    page.wait_for_load_state("networkidle")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     steps = [page.evaluate(STEP, "ArrowRight" if i % 8 < 4 else "ArrowLeft") for i in range(STEPS)]

@@ -32,7 +32,7 @@ window.vifscope = window.vifscope || {};
   };
   const gradient = (stops) => stops.map((stop) => `rgb(${stop.join(" ")})`);
 
-  // Draws values, row by row, on a canvas of one pixel each; `gap` clear columns after every `cols`.
+  // Draws values, row by row, `cols` in each, on a canvas of one pixel each, in the colours from `low` to `high`.
   const paint = (canvas, values, cols, low, high, stops) => {
     [canvas.width, canvas.height] = [cols, values.length / cols];
     const drawing = canvas.getContext("2d"), image = drawing.createImageData(canvas.width, canvas.height);
