@@ -14,7 +14,7 @@ from vifscope.claims import Claim, claims, claims_frame
 from vifscope.comparison import Comparison
 from vifscope.figures.frames import ATTENUATION, wide
 from vifscope.figures.gallery import FIGURES, Gallery
-from vifscope.figures.interactive import Track, spine_figure, violins_figure
+from vifscope.figures.interactive import Track, curves_figure, violins_figure
 from vifscope.figures.theme import render
 from vifscope.figures.viewer import CURVES, viewer_html
 from vifscope.runs import RunStore
@@ -83,7 +83,7 @@ def _pages(gallery: Gallery) -> dict[str, str]:
     name = run.path.resolve().name
     pictured = [sample_id for sample_id in run.sample_ids if run.sample(sample_id)["image"]]
     made: dict[str, Callable[[], str]] = {
-        "curves.html": lambda: _page(spine_figure([Track(name, None, wide(gallery.summary, [*CURVES]))], [*CURVES])),
+        "curves.html": lambda: _page(curves_figure([Track(name, wide(gallery.summary, [*CURVES]))], [*CURVES])),
         "violins.html": lambda: _page(violins_figure([gallery.violins], [wide(gallery.summary, ATTENUATION)], [name])),
         "samples.html": lambda: viewer_html([(run, sample_id) for sample_id in pictured[:VIEWED]]),
     }

@@ -220,18 +220,18 @@ def _resampled_seeds(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean of each column of [S, N, C], and its means in the replicates, [n_boot, C]; NaN where nothing is defined."""
     n_seeds, n_samples, n_columns = values.shape
-    totals, counts = _unit_sums(
+    totals, counts = unit_sums(
         values.transpose(1, 0, 2).reshape(n_samples, n_seeds * n_columns), units
     )  # [units, S * C]
     n_units = len(totals)
     rng, of_seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-    seeds = np.array([_times_drawn(of_seeds, n_seeds) for _ in range(n_boot)], dtype=np.float64)  # [n_boot, S]
+    seeds = times_drawn(of_seeds, n_seeds, n_boot)
     means = np.empty((n_boot, n_columns))
     with np.errstate(invalid="ignore"):
         step = max(1, CHUNK // max(1, n_units))
         for start in range(0, n_boot, step):
             size = min(step, n_boot - start)
-            drawn = np.array([_times_drawn(rng, n_units) for _ in range(size)], dtype=np.float64)
+            drawn = times_drawn(rng, n_units, size)
             sums, numbers = (
                 np.einsum("bs,bsc->bc", seeds[start : start + size], (drawn @ of).reshape(size, n_seeds, n_columns))
                 for of in (totals, counts)
@@ -241,23 +241,25 @@ def _resampled_seeds(
         return whole / known, means
 
 
-def _unit_sums(values: np.ndarray, units: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the defined values of each unit, [units, C] each."""
-    _, unit = np.unique(np.arange(len(values)) if units is None else units, return_inverse=True)
-    totals, counts = np.zeros((2, int(unit.max(initial=-1)) + 1, values.shape[1]))
-    np.add.at(totals, unit, np.nan_to_num(values))
-    np.add.at(counts, unit, ~np.isnan(values))
-    return totals, counts
+def unit_sums(values: np.ndarray, units: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sum and number of the defined values [N, C] of each unit, [units, C] each."""
+    if units is None or not len(values):
+        return np.nan_to_num(values), (~np.isnan(values)).astype(np.float64)
+    order = np.argsort(units, kind="stable")
+    starts = np.unique(units[order], return_index=True)[1]
+    ordered = values[order]
+    return np.add.reduceat(np.nan_to_num(ordered), starts), np.add.reduceat((~np.isnan(ordered)).astype(float), starts)
 
 
 def _unit_means(values: np.ndarray, units: np.ndarray | None) -> np.ndarray:
-    totals, counts = _unit_sums(values, units)
+    totals, counts = unit_sums(values, units)
     return np.divide(totals, counts, out=np.full_like(totals, np.nan), where=counts > 0)
 
 
-def _times_drawn(rng: np.random.Generator, n_units: int) -> np.ndarray:
-    """How often each unit is drawn when as many are drawn, with replacement, as there are."""
-    return np.bincount(rng.integers(max(1, n_units), size=n_units), minlength=n_units)
+def times_drawn(rng: np.random.Generator, n_units: int, n_boot: int) -> np.ndarray:
+    """How often each unit is drawn when as many are drawn, with replacement, as there are: [n_boot, n_units]."""
+    drawn = rng.integers(max(1, n_units), size=(n_boot, n_units)) + n_units * np.arange(n_boot)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n_boot * n_units).reshape(n_boot, n_units).astype(np.float64)
 
 
 def _interval(mean: np.ndarray, means: np.ndarray, shape: tuple[int, ...]) -> Interval:

@@ -13,10 +13,13 @@ import pandas as pd
 from vifscope.figures.frames import image_units, measured_samples, summary_frame, wide
 from vifscope.metrics.attenuation import attenuation_index
 from vifscope.runs import RunStore
-from vifscope.stats import bootstrap_mean
+from vifscope.stats import CHUNK, bootstrap_mean, times_drawn, unit_sums
 
 _WRITTEN = ("index.html", "summary.csv", "figures/*.png", "figures/*.pdf")
 _SIZES = ("tiny", "small", "large")
+_READ = ("sample_id", "image", "kind", "size", "correct", "score")  # of samples
+TOLD = ("visual_ratio", "ratio_lift", "relative_entropy", "box_lift")
+"""Metrics of which the sentence tells."""
 
 
 def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None = None) -> dict[str, Any]:
@@ -29,12 +32,23 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
     sentence; files (paths in the run). Raises UsageError if no sample of the run has maps of this kind.
     """
     frame = summary_frame(run, map_kind) if frame is None else frame
-    samples = measured_samples(run)
+    samples = measured_samples(run, _READ)
     kinds, sizes = groups(samples, "kind"), groups(samples, "size")
+    ratio, units = _ratio_by_sample(run, samples, map_kind), image_units(samples)
+    by_group = {
+        "accuracy_by_kind": {kind: _accuracy([samples[i] for i in chosen]) for kind, chosen in kinds.items()},
+        "accuracy_by_size": {size: _accuracy([samples[i] for i in chosen]) for size, chosen in sizes.items()},
+        "attenuation_index_by_kind": {kind: _attenuation(ratio[c], units[c]) for kind, c in kinds.items()},
+    }
+    return pooled_dict(run, map_kind, frame) | plain_numbers(by_group) | {"files": written_files(run)}
+
+
+def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None = None) -> dict[str, Any]:
+    """Of `summary_dict` what pools all samples, with its sentence. `frame`: a `summary_frame` with the metrics TOLD."""
+    frame = summary_frame(run, map_kind, TOLD, by_kind=False) if frame is None else frame
+    samples = measured_samples(run, _READ)
     configuration = run.manifest.get("configuration", {})
-    ratio = _ratio_by_sample(run, samples, map_kind)
-    units = image_units(samples)
-    summary: dict[str, Any] = {
+    summary = {
         "run": str(run.path),
         "status": run.manifest.get("status"),
         "model": shown_name(run.manifest.get("model") or configuration.get("model")),
@@ -43,12 +57,8 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
         "n": len(samples),
         "failed": int(run.samples()["error"].notna().sum()),
         "accuracy": _accuracy(samples),
-        "accuracy_by_kind": {kind: _accuracy([samples[i] for i in chosen]) for kind, chosen in kinds.items()},
-        "accuracy_by_size": {size: _accuracy([samples[i] for i in chosen]) for size, chosen in sizes.items()},
-        "attenuation_index": _attenuation(ratio, units),
-        "attenuation_index_by_kind": {kind: _attenuation(ratio[c], units[c]) for kind, c in kinds.items()},
+        "attenuation_index": _attenuation(_ratio_by_sample(run, samples, map_kind), image_units(samples)),
         "layers": wide(frame, frame["metric"].unique().tolist()).to_dict("records"),
-        "files": written_files(run),
     }
     summary = plain_numbers(summary)
     return summary | {"sentence": summary_sentence(summary)}
@@ -164,22 +174,16 @@ def _ratio_by_sample(run: RunStore, samples: Sequence[dict[str, Any]], map_kind:
 
 def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed: int = 0) -> dict[str, float]:
     """Attenuation index of the mean curve of [N, L], with the 95 % percentile interval of resampled images."""
-    _, unit = np.unique(units, return_inverse=True)
-    n_units = int(unit.max()) + 1
-    totals, counts = np.zeros((2, n_units, ratio.shape[1]))
-    np.add.at(totals, unit, np.nan_to_num(ratio))
-    np.add.at(counts, unit, ~np.isnan(ratio))
-
-    def index(drawn: np.ndarray) -> float:
-        with np.errstate(invalid="ignore"):
-            return attenuation_index((drawn @ totals) / (drawn @ counts))
-
+    totals, counts = unit_sums(ratio, units)
+    step = max(1, CHUNK // max(1, len(totals)))
     rng = np.random.default_rng(seed)
-    draws = (np.bincount(rng.integers(n_units, size=n_units), minlength=n_units) for _ in range(n_boot))
-    indices = np.array([index(drawn) for drawn in draws])
+    drawn = [times_drawn(rng, len(totals), min(step, n_boot - start)) for start in range(0, n_boot, step)]
+    with np.errstate(invalid="ignore"):
+        indices = np.concatenate([attenuation_index((each @ totals) / (each @ counts)) for each in drawn])
+        mean = attenuation_index(totals.sum(0) / counts.sum(0))
     indices = indices[~np.isnan(indices)]
     low, high = np.percentile(indices, (2.5, 97.5)) if len(indices) else (math.nan, math.nan)
-    return {"mean": index(np.ones(n_units)), "low": float(low), "high": float(high)}
+    return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 
 def shown_name(value: Any) -> str | None:

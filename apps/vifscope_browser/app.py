@@ -10,6 +10,7 @@ from flask import Response, abort
 from vif_core.errors import VifError
 from vifscope_browser import ask, overview, sample, samples
 from vifscope_browser.catalogue import THUMBNAIL_PX, Catalogue
+from vifscope_browser.dot import dot
 from vifscope_browser.guard import guard
 
 HELP = (
@@ -77,16 +78,14 @@ def _frame(catalogue: Catalogue, asks: bool) -> html.Div:
             html.Dialog([html.H2("Keys"), html.Dl(keys), html.P("Click a layer, a token or a patch to follow it.")],
                         id="help"),
             *problems,
-            html.Main(dcc.Loading(html.Div(id="page"), type="circle", delay_show=250)),
+            html.Main(dcc.Loading(html.Div(id="page"), type="circle", delay_show=250,
+                                  target_components={"page": "children"})),
         ]
     )  # fmt: skip
 
 
 def _legend(catalogue: Catalogue) -> list[html.Span]:
-    return [
-        html.Span([html.I(className=f"dot run-{run.colour}"), run.name], title=str(run.store.path))
-        for run in catalogue.runs
-    ]
+    return [html.Span([dot(run.colour), run.name], title=str(run.store.path)) for run in catalogue.runs]
 
 
 def _routes(app: Dash, catalogue: Catalogue) -> None:

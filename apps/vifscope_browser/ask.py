@@ -22,6 +22,7 @@ from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError, VifError
 from vifscope_browser.address import address_of
 from vifscope_browser.catalogue import Browsed, Catalogue
+from vifscope_browser.dot import dot
 
 if TYPE_CHECKING:
     from vif_core.vlm.model import VLM
@@ -240,7 +241,7 @@ def register(app: Dash, asker: Asker) -> None:
 
 def _answers(runs: list[Browsed], asked: Asked) -> html.Div:
     told = [
-        html.P([html.I(className=f"dot run-{run.colour}"), html.Span(f"{run.name}: "),
+        html.P([dot(run.colour), html.Span(f"{run.name}: "),
                 html.B(run.store.sample(asked.sample_id)["response"] or "(empty)")])
         for run in runs
     ]  # fmt: skip

@@ -14,14 +14,15 @@ import pandas as pd
 from PIL import Image
 
 from vif_core.errors import UsageError, VifError
-from vifscope.figures.frames import summary_frame
+from vifscope.figures.frames import ATTENUATION, summary_frame
+from vifscope.figures.palette import RUNS
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
+from vifscope.summary import TOLD, pooled_dict
 
 Image.MAX_IMAGE_PIXELS = 50_000_000
 
-COLOURS = 6
 THUMBNAIL_PX = 192
 MEAN_SAMPLES = 200
 CURVES = ("visual_ratio", "visual_entropy", "box_lift")
@@ -53,7 +54,7 @@ class Browsed:
     """One run. name: unique among the runs that are browsed.     colour: number of its colour, by its place."""
 
     def __init__(self, store: RunStore, name: str, colour: int = 0) -> None:
-        self.store, self.name, self.colour = store, name, colour % COLOURS
+        self.store, self.name, self.colour = store, name, colour % len(RUNS)
 
     @cached_property
     def layers(self) -> pd.DataFrame:
@@ -62,12 +63,23 @@ class Browsed:
         return layers[layers["map"] == "raw"]
 
     @cached_property
+    def _rows(self) -> dict[Any, Any]:
+        """Places in `layers` of each sample's rows."""
+        return self.layers.groupby("sample_id", sort=False).indices
+
+    @cached_property
     def num_layers(self) -> int:
         return int(self.layers["layer"].max()) + 1
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        return summary_frame(self.store)
+        """Its pooled summary_frame, of the metrics that the overview draws and tells of."""
+        return summary_frame(self.store, metrics={*CURVES, *TOLD, *ATTENUATION}, by_kind=False)
+
+    @cached_property
+    def found(self) -> dict[str, Any]:
+        """What it found in numbers and in words."""
+        return pooled_dict(self.store, frame=self.summary)
 
     @cached_property
     def deep(self) -> pd.DataFrame:
@@ -97,8 +109,7 @@ class Browsed:
 
     def curves(self, sample_id: str) -> pd.DataFrame:
         """A sample's metrics, a row a layer."""
-        mine = self.layers[self.layers["sample_id"] == sample_id]
-        return mine.sort_values("layer")[["layer", *CURVES]]
+        return self.layers.iloc[self._rows.get(sample_id, [])].sort_values("layer")[["layer", *CURVES]]
 
     def maps(self, sample_id: str, chosen: Chosen) -> np.ndarray:
         """Flow on one grid in every layer: [L, rows, cols]. Raises UsageError for what the run does not hold."""
@@ -135,17 +146,10 @@ class Browsed:
             )
         return grids[chosen.grid]
 
-    def patch(self, sample_id: str, chosen: Chosen, x_px: float, y_px: float) -> tuple[int, int]:
-        """Row and column of the patch in which a point of the image lies; of the nearest, beside the grid."""
-        grid = self.grid(sample_id, chosen)
-        x0, y0, x1, y1 = grid["rect_px"]
-        row, col = int((y_px - y0) / (y1 - y0) * grid["rows"]), int((x_px - x0) / (x1 - x0) * grid["cols"])
-        return min(max(row, 0), grid["rows"] - 1), min(max(col, 0), grid["cols"] - 1)
-
     def heads(self, sample_id: str) -> int:
         """How many heads have maps of their own; 0 where the run keeps none."""
         try:
-            return self.store.head_flow(sample_id).shape[1]
+            return self.store.head_flow(sample_id, layer=0).shape[0]
         except VifError:
             return 0
 
@@ -203,6 +207,11 @@ class Catalogue:
         table = table.join(self.runs[-1].deep)
         change = self.runs[-1].deep["visual_entropy"] - self.runs[0].deep["visual_entropy"]
         return table.assign(entropy_change=change.reindex(table.index))
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids of the samples, sorted."""
+        return sorted(self.samples.index)
 
     def add_answers(self, found: Sequence[tuple[Path, str]]) -> None:
         """Runs of one question that was asked live, and what each is called."""

@@ -2,51 +2,94 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pandas as pd
 from dash import dcc, html
-from plotly.colors import get_colorscale
+from plotly.colors import sample_colorscale, unlabel_rgb
 
+from vif_core.errors import UsageError
 from vif_core.vlm.layout import SEGMENTS
-from vifscope.figures.interactive import multiples_figure, overlay_figure, patch_figure
+from vifscope.figures.interactive import LABELS, multiples_figure, patch_figure
 from vifscope.figures.lights import by_layer
+from vifscope.figures.palette import MAP_COLOURS, RUNS
 from vifscope.runs.maps import on_grid
-from vifscope_browser.catalogue import Browsed, Catalogue, Chosen
+from vifscope_browser.catalogue import CURVES, Browsed, Catalogue, Chosen
 
 MOST = 3
 """Runs whose maps stand side by side."""
 
-COLOURS = ("cividis", "viridis", "inferno", "gray")
+COLOURS = (MAP_COLOURS, "viridis", "inferno", "gray")
+DIFFERENCE = "RdBu_r"
+STOPS = 33
 GRAPH = {"displaylogo": False, "displayModeBar": False, "responsive": True}
 
 
-def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> dict[str, Any]:
-    """All that the page needs to step through the layers by itself: runs, and for each its base figure, its maps
-    [L, rows, cols] and its metrics by layer."""
-    runs = []
-    for run in catalogue.holders(sample_id)[:MOST]:
+def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen, said: str = "") -> dict[str, Any]:
+    """All that the page needs to step through the layers by itself: each run as a track, and of the first MOST what
+    lies under and over the maps.
+
+    said: what became of the choice, for the user to read.
+    """
+    runs: list[dict[str, Any]] = []
+    for place, run in enumerate(catalogue.holders(sample_id)):
+        if place >= MOST:
+            runs.append(track(run, None, run.curves(sample_id)))
+            continue
         maps, note = run.maps_or_mean(sample_id, chosen)
-        place = catalogue.place(run)
         grid = run.grid(sample_id, chosen)
         stored = run.store.sample(sample_id)
-        size = run.store.image(sample_id, grid["image"]).size
-        address = f"/picture/{place}/{grid['image']}/{quote(sample_id)}"
-        boxes = stored["boxes"] if grid["image"] == 0 else []
-        figure = overlay_figure(address, size, grid, maps[0], boxes if boxes is not None else [])
-        shown = {"figure": figure.to_plotly_json(), "maps": maps.tolist()}
-        shown |= {
-            "name": run.name,
+        boxes = stored["boxes"] if grid["image"] == 0 else None
+        pictured = {
             "note": note,
-            "colour": run.colour,
+            "picture": f"/picture/{catalogue.place(run)}/{grid['image']}/{quote(sample_id)}",
+            "file": stored["image"][grid["image"]],
+            "size_px": run.store.image_size(sample_id, grid["image"]),
+            "rect_px": grid["rect_px"],
+            "boxes": boxes or [],
             "spotlights": by_layer(stored, grid["image"]),
         }
-        runs.append(shown | {"curves": run.curves(sample_id).to_dict("list")})
-    scales = {name: get_colorscale(name) for name in (*COLOURS, "RdBu_r")}
-    return {"sample": sample_id, "runs": runs, "colourscales": scales}
+        for shown in runs:  # one picture is fetched once
+            if shown["file"] == pictured["file"]:
+                pictured["picture"] = shown["picture"]
+        runs.append(track(run, maps, run.curves(sample_id)) | pictured)
+    asked = {"sample": sample_id, "token": chosen.row, "head": chosen.head, "grid": chosen.grid or None}
+    return axis(runs) | {"asked": asked, "said": said}
+
+
+def axis(tracks: list[dict[str, Any]]) -> dict[str, Any]:
+    """What assets/spine.js draws: the runs along the layer axis, the metrics below them, and the scales of colours.
+
+    A scale is STOPS colours [red, green, blue] at even steps.
+    """
+    return {"runs": tracks, "metrics": {name: LABELS[name] for name in CURVES}, "colours": _scales()}
+
+
+@cache
+def _scales() -> dict[str, list[Any]]:
+    return {name: [unlabel_rgb(stop) for stop in sample_colorscale(name, STOPS)] for name in (*COLOURS, DIFFERENCE)}
+
+
+def track(run: Browsed, maps: np.ndarray | None, curves: pd.DataFrame) -> dict[str, Any]:
+    """One run along the layer axis.
+
+    maps:   [L, rows, cols], sent as the base64 of its float32 values, with its shape; None where there is none to show.
+    curves: a row a layer: layer, each metric, and METRIC_low and METRIC_high where there is an interval.
+    """
+    kept = None if maps is None else base64.b64encode(maps.astype("<f4").tobytes()).decode()
+    return {
+        "name": run.name,
+        "colour": RUNS[run.colour],
+        "shape": None if maps is None else maps.shape,
+        "maps": kept,
+        "curves": curves.to_dict("list"),
+    }
 
 
 def tokens(stored: dict[str, Any], row: int | None) -> list[Any]:
@@ -70,9 +113,12 @@ def tokens(stored: dict[str, Any], row: int | None) -> list[Any]:
 
 
 def patch_view(run: Browsed, sample_id: str, chosen: Chosen, row: int, col: int) -> tuple[Any, str]:
-    """Which stored rows look at a patch of a map, and how many rows are not stored."""
+    """Which stored rows look at a patch of a map, and how many rows are not stored. Raises UsageError off the grid."""
     stored = run.store.sample(sample_id)
-    weights = on_grid(run.store.flow(sample_id), run.grid(sample_id, chosen))[:, :, row, col]  # [L R]
+    grid = run.grid(sample_id, chosen)
+    if not (0 <= row < grid["rows"] and 0 <= col < grid["cols"]):
+        raise UsageError(f"there is no patch in row {row}, column {col}", expected=f"{grid['rows']} x {grid['cols']}")
+    weights = on_grid(run.store.flow(sample_id), grid)[:, :, row, col]  # [L R]
     names = [_produced(stored, position) for position in stored["query_rows"]]
     kept, whole = len(names), int(np.not_equal(stored["segment"], SEGMENTS.index("visual")).sum())
     said = (

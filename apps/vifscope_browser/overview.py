@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from dash import Dash, Input, Output, dcc, html, no_update
+from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
 from vifscope.figures.frames import ATTENUATION, violin_frame, wide
-from vifscope.figures.interactive import Track, spine_figure, violins_figure
-from vifscope.summary import summary_dict
+from vifscope.figures.interactive import violins_figure
 from vifscope_browser.catalogue import CURVES, Browsed, Catalogue
-from vifscope_browser.content import GRAPH
+from vifscope_browser.content import GRAPH, axis, track
+from vifscope_browser.dot import dot
 
 VIOLIN_SAMPLES = 2000
 """Of larger runs the violins are left out: they read every map."""
 
 
 def layout(catalogue: Catalogue) -> html.Section:
-    tracks = [Track(run.name, run.mean_maps, wide(run.summary, CURVES)) for run in catalogue.runs]
+    tracks = [track(run, run.mean_maps, wide(run.summary, CURVES)) for run in catalogue.runs]
     return html.Section(
         [
-            html.Div([_findings(run, number) for number, run in enumerate(catalogue.runs)], className="findings"),
+            html.Div([_findings(run) for run in catalogue.runs], className="findings"),
             html.H2("Along the layers"),
             html.P("Mean maps, each layer over its own maximum; means with 95 % intervals over images. "
                    "Click a layer to see samples there.", className="note"),
-            dcc.Graph(figure=spine_figure(tracks, CURVES), id="overview-spine", config=GRAPH),
+            html.Div(id="overview-spine", className="spine"),
+            dcc.Store(id="overview-tracks", data=axis(tracks)),
             html.H2("Weights of single visual tokens, and their sum"),
             dcc.Loading(dcc.Graph(id="violins", config=GRAPH, figure={"layout": {"height": 380}}), delay_show=200),
             html.P(id="violins-note", className="note"),
@@ -40,20 +41,13 @@ def register(app: Dash, catalogue: Catalogue) -> None:
         frames = [violin_frame(run.store) for run in small]
         return violins_figure(frames, [wide(run.summary, ATTENUATION) for run in small], [r.name for r in small]), note
 
-    @app.callback(
-        Output("address", "href", allow_duplicate=True),
-        Input("overview-spine", "clickData"),
-        prevent_initial_call=True,
+    app.clientside_callback(
+        ClientsideFunction("overview", "draw"), Output("overview-spine", "data-depth"), Input("overview-tracks", "data")
     )
-    def follow(clicked: dict | None):
-        if not clicked:  # the page was left and drawn anew
-            return no_update
-        layer = min(max(round(clicked["points"][0]["x"]), 0), catalogue.runs[0].num_layers - 1)
-        return f"/samples?layer={layer}"
 
 
-def _findings(run: Browsed, number: int) -> html.Article:
-    found = summary_dict(run.store, frame=run.summary)
+def _findings(run: Browsed) -> html.Article:
+    found = run.found
     accuracy, attenuation = found["accuracy"], found["attenuation_index"]
     numbers = [
         ("Samples", f"{found['n']}" + (f", {found['failed']} failed" if found["failed"] else "")),
@@ -62,7 +56,7 @@ def _findings(run: Browsed, number: int) -> html.Article:
     ]
     return html.Article(
         [
-            html.H2([html.I(className=f"dot run-{number % 6}"), run.name]),
+            html.H2([dot(run.colour), run.name]),
             html.P(found["sentence"]),
             html.Dl([item for name, value in numbers for item in (html.Dt(name), html.Dd(value))]),
         ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from dataclasses import replace
 from typing import Any
 
-from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html, no_update
+from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html
+from dash.exceptions import PreventUpdate
 
-from vifscope.figures.interactive import Track, spine_figure
 from vifscope.figures.viewer import viewer_html
 from vifscope_browser.address import address_of, number
-from vifscope_browser.catalogue import CURVES, Browsed, Catalogue, Chosen
+from vifscope_browser.catalogue import Browsed, Catalogue, Chosen
 from vifscope_browser.choice import choice
-from vifscope_browser.content import COLOURS, GRAPH, MOST, as_csv, heads_view, layers_view, pack, patch_view, tokens
+from vifscope_browser.content import COLOURS, MOST, as_csv, heads_view, layers_view, pack, patch_view, tokens
+from vifscope_browser.dot import dot
 
 LIGHTS = {
     "prior": "Spotlights: from the question",
@@ -20,52 +23,54 @@ LIGHTS = {
     "none": "Spotlights: none",
 }
 
+TOKEN_LET_GO = "Runs keep a head as the mean of the measured rows: the token is let go."
+HEAD_LET_GO = "Runs keep the row of a token as the mean of heads: the head is let go."
+
 
 def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
-    sample_id = asked.get("sample") or catalogue.samples.index[0]
+    sample_id = asked.get("sample") or catalogue.ids[0]
     holders = catalogue.holders(sample_id)
     depth = max(run.num_layers for run in holders)
-    chosen = Chosen(number(asked, "head"), number(asked, "token"), number(asked, "grid") or 0)
+    head, row = number(asked, "head"), number(asked, "token")
+    both = head is not None and row is not None
+    chosen = Chosen(head, None if both else row, number(asked, "grid") or 0)
     layer = min(max(number(asked, "layer") or 0, 0), depth - 1)
-    packed = pack(catalogue, sample_id, chosen)
+    packed = pack(catalogue, sample_id, chosen, TOKEN_LET_GO if both else "")
     stored = holders[0].store.sample(sample_id)
     return html.Section(
         [
             _heading(catalogue, sample_id, stored),
             _controls(holders[0], packed, chosen),
-            html.Div(_panels(packed), className="panels", id="panels"),
+            html.Div(className="panels", id="panels"),
             html.Div(
                 [
-                    html.Button("▶", id="play", title="Play the layers (space)", **{"aria-label": "Play"}),
+                    html.Button("▶", id="play", title="Play the layers (space)",
+                                **{"aria-label": "Play", "aria-pressed": "false"}),
                     html.Div(
                         dcc.Slider(0, depth - 1, 1, value=layer, id="layer", updatemode="drag",
                                    marks={i: str(i) for i in range(0, depth, 1 if depth <= 24 else 4)}),
-                        className="slider",
+                        className="slider", role="group", **{"aria-label": "Layer"},
                     ),
                 ],
                 className="scrub",
             ),
             html.P(id="said", className="said", **{"aria-live": "polite"}),
-            html.Div([dcc.Graph(id="spine", figure=_spine(holders, sample_id, chosen), config=GRAPH),
-                      html.Div(id="here")], className="spine", style={"--depth": depth}),
+            html.Div(id="spine", className="spine"),
             html.H2("Tokens"),
             html.P("Click a token to see the map of the row that produces it; again for the mean. Those in grey have "
                    "no stored row.", className="note"),
             html.Div(tokens(stored, chosen.row), className="tokens", id="tokens"),
             html.H2("Who looks at a patch"),
-            html.P("Click a patch of a map.", className="note", id="patch-said"),
+            html.P("Click a patch of a map.", className="note", id="patch-said", **{"aria-live": "polite"}),
             html.Div(id="patch"),
             html.H2("All layers"),
             html.Div(html.P("Press All layers, above.", className="note"), id="layers"),
             html.H2("Heads of this layer"),
             html.Div(html.P("Press All heads, above.", className="note"), id="heads"),
             dcc.Store(id="packed", data=packed),
-            dcc.Store(id="row", data=chosen.row),
-            dcc.Store(id="sample-id", data=sample_id),
-            dcc.Interval(id="tick", interval=450, disabled=True),
+            dcc.Store(id="asked", data=packed["asked"]),
+            dcc.Store(id="patch-asked"),
             dcc.Download(id="download"),
-            html.Span(id="sunk", hidden=True),
-            html.Span(id="drawn", hidden=True),
         ]
     )  # fmt: skip
 
@@ -75,111 +80,98 @@ def register(app: Dash, catalogue: Catalogue) -> None:
         app.clientside_callback(ClientsideFunction("sample", name), *parts, **options)
 
     looks = [Input(name, "value") for name in ("opacity", "colours", "scale", "smooth", "lights")]
-    layer = Output("layer", "value", allow_duplicate=True)
-    client("draw", Output("drawn", "children"), Input("layer", "value"), Input("packed", "data"), *looks)
-    client("mark", Output("said", "children"), Input("layer", "value"), Input("packed", "data"), Input("row", "data"),
-           Input("head", "value"), Input("grid", "value"))  # fmt: skip
-    client("play", Output("tick", "disabled"), Output("play", "children"), Input("play", "n_clicks"),
-           State("tick", "disabled"), prevent_initial_call=True)  # fmt: skip
-    client("step", layer, Input("tick", "n_intervals"), State("layer", "value"), State("layer", "max"),
+    client("draw", Output("panels", "data-layer"), Input("layer", "value"), Input("packed", "data"), *looks)
+    client("play", Output("play", "children"), Output("play", "aria-pressed"), Input("play", "n_clicks"),
            prevent_initial_call=True)  # fmt: skip
-    client("scrub", layer, Input("spine", "clickData"), State("layer", "max"), prevent_initial_call=True)
-    client("save", Output("sunk", "children"), Input("png", "n_clicks"), Input("svg", "n_clicks"),
-           State("sample-id", "data"), State("layer", "value"), prevent_initial_call=True)  # fmt: skip
+    client("save", Input("png", "n_clicks"), Input("svg", "n_clicks"), prevent_initial_call=True)
     client("link", Output("link", "children"), Input("link", "n_clicks"), prevent_initial_call=True)
 
     @app.callback(
-        Output("row", "data"), Output("tokens", "children"),
-        Input({"type": "token", "row": ALL}, "n_clicks"), State("row", "data"), State("sample-id", "data"),
-        prevent_initial_call=True,
+        Output("packed", "data"), Output("asked", "data"), Output("tokens", "children"), Output("head", "value"),
+        Input({"type": "token", "row": ALL}, "n_clicks"), Input("head", "value"), Input("grid", "value"),
+        State("asked", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def choose_token(clicks, row, sample_id):
-        if not any(clicks) or not isinstance(ctx.triggered_id, dict):
-            return no_update, no_update
-        row = None if ctx.triggered_id["row"] == row else ctx.triggered_id["row"]
-        return row, tokens(catalogue.holders(sample_id)[0].store.sample(sample_id), row)
-
-    @app.callback(
-        Output("packed", "data"), Output("spine", "figure"),
-        Input("row", "data"), Input("head", "value"), Input("grid", "value"), State("sample-id", "data"),
-        prevent_initial_call=True,
-    )  # fmt: skip
-    def repack(row, head, grid, sample_id):
-        chosen = _chosen(row, head, grid)
-        return pack(catalogue, sample_id, chosen), _spine(catalogue.holders(sample_id), sample_id, chosen)
+    def choose(clicks, head, grid, asked):
+        """A run keeps single rows as the mean of heads and heads as the mean of rows: the later choice stands."""
+        before = _chosen(asked)
+        chosen, said = replace(before, head=None if head in (None, "mean") else int(head), grid=int(grid or 0)), ""
+        if isinstance(ctx.triggered_id, dict) and any(clicks):
+            row = ctx.triggered_id["row"]
+            said = HEAD_LET_GO if chosen.head is not None else ""
+            chosen = replace(chosen, head=None, row=None if row == before.row else row)
+        elif chosen.head is not None and chosen.row is not None:
+            chosen, said = replace(chosen, row=None), TOKEN_LET_GO
+        if chosen == before:
+            raise PreventUpdate
+        packed = pack(catalogue, asked["sample"], chosen, said)
+        stored = catalogue.holders(asked["sample"])[0].store.sample(asked["sample"])
+        return packed, packed["asked"], tokens(stored, chosen.row), "mean" if chosen.head is None else str(chosen.head)
 
     @app.callback(
         Output("patch", "children"), Output("patch-said", "children"),
-        Input({"type": "map", "run": ALL}, "clickData"), State("sample-id", "data"), State("grid", "value"),
-        prevent_initial_call=True,
+        Input("patch-asked", "data"), State("asked", "data"), prevent_initial_call=True,
     )  # fmt: skip
-    def show_patch(clicks, sample_id, grid):
-        if not isinstance(ctx.triggered_id, dict) or not ctx.triggered[0]["value"]:
-            return no_update, no_update
-        place = ctx.triggered_id["run"]
-        holders = catalogue.holders(sample_id)
-        if place >= len(holders):  # the difference
-            return no_update, no_update
-        point = ctx.triggered[0]["value"]["points"][0]
-        chosen = Chosen(grid=int(grid or 0))
-        return patch_view(
-            holders[place], sample_id, chosen, *holders[place].patch(sample_id, chosen, point["x"], point["y"])
-        )
+    def show_patch(patch, asked):
+        if not patch:
+            raise PreventUpdate
+        run = catalogue.holders(asked["sample"])[patch["run"]]
+        return patch_view(run, asked["sample"], Chosen(grid=_chosen(asked).grid), patch["row"], patch["col"])
 
     @app.callback(Output("heads", "children"), Input("show-heads", "n_clicks"), State("layer", "value"),
-                  State("sample-id", "data"), State("grid", "value"), prevent_initial_call=True)  # fmt: skip
-    def show_heads(_clicks, layer, sample_id, grid):
-        return [heads_view(run, sample_id, int(grid or 0), layer) for run in catalogue.holders(sample_id)[:MOST]]
+                  State("asked", "data"), prevent_initial_call=True)  # fmt: skip
+    def show_heads(_clicks, layer, asked):
+        holders = catalogue.holders(asked["sample"])[:MOST]
+        return [heads_view(run, asked["sample"], _chosen(asked).grid, layer) for run in holders]
 
-    @app.callback(Output("layers", "children"), Input("show-layers", "n_clicks"), State("sample-id", "data"),
-                  State("row", "data"), State("head", "value"), State("grid", "value"),
+    @app.callback(Output("layers", "children"), Input("show-layers", "n_clicks"), State("asked", "data"),
                   prevent_initial_call=True)  # fmt: skip
-    def show_layers(_clicks, sample_id, row, head, grid):
-        chosen = _chosen(row, head, grid)
-        return [layers_view(run, sample_id, chosen) for run in catalogue.holders(sample_id)[:MOST]]
+    def show_layers(_clicks, asked):
+        holders = catalogue.holders(asked["sample"])[:MOST]
+        return [layers_view(run, asked["sample"], _chosen(asked)) for run in holders]
 
-    @app.callback(Output("download", "data"), Input("csv", "n_clicks"), State("sample-id", "data"),
-                  State("row", "data"), State("head", "value"), State("grid", "value"),
+    @app.callback(Output("download", "data"), Input("csv", "n_clicks"), State("asked", "data"),
                   prevent_initial_call=True)  # fmt: skip
-    def save_csv(_clicks, sample_id, row, head, grid):
-        chosen = _chosen(row, head, grid)
-        return {"content": as_csv(catalogue, sample_id, chosen), "filename": f"{sample_id}.csv", "type": "text/csv"}
+    def save_csv(_clicks, asked):
+        content = as_csv(catalogue, asked["sample"], _chosen(asked))
+        return {"content": content, "filename": f"{asked['sample']}.csv", "type": "text/csv"}
 
     @app.callback(Output("download", "data", allow_duplicate=True), Input("html", "n_clicks"),
-                  State("sample-id", "data"), prevent_initial_call=True)  # fmt: skip
-    def save_page(_clicks, sample_id):
-        page = viewer_html([(run.store, sample_id) for run in catalogue.holders(sample_id)])
-        return {"content": page, "filename": f"{sample_id}.html", "type": "text/html"}
+                  State("asked", "data"), prevent_initial_call=True)  # fmt: skip
+    def save_page(_clicks, asked):
+        page = viewer_html([(run.store, asked["sample"]) for run in catalogue.holders(asked["sample"])])
+        return {"content": page, "filename": f"{asked['sample']}.html", "type": "text/html"}
 
 
 def _heading(catalogue: Catalogue, sample_id: str, stored: dict[str, Any]) -> html.Div:
-    ids = catalogue.samples.index
-    place = ids.tolist().index(sample_id) if sample_id in ids else 0
+    ids = catalogue.ids
+    place = bisect_left(ids, sample_id) % len(ids)
     around = [ids[(place + step) % len(ids)] for step in (-1, 1)]
     verdicts = []
     for run in catalogue.holders(sample_id):
         mine = run.store.sample(sample_id)
         mark = {True: "✓ ", False: "✗ "}.get(mine["correct"], "")
         verdicts.append(
-            html.P([html.I(className=f"dot run-{run.colour}"), f"{mark}{mine['response']}"],
+            html.P([dot(run.colour), html.Span(f"{run.name}: ", className="hidden"), f"{mark}{mine['response']}"],
                    title=run.name)
         )  # fmt: skip
     return html.Div(
         [
-            html.Div([dcc.Link("‹", href=address_of("sample", sample=around[0]), id="previous", title="Previous (k)"),
-                      html.Small(sample_id),
-                      dcc.Link("›", href=address_of("sample", sample=around[1]), id="next", title="Next (j)")],
-                     className="around"),
+            html.Div([_leading("previous", "‹", "Previous sample (k)", around[0]), html.Small(sample_id),
+                      _leading("next", "›", "Next sample (j)", around[1])], className="around"),
             html.H1(stored["question"]),
-            html.P(["Answer: ", html.B(stored["answer"] or "not known")], className="answer"),
-            *verdicts,
+            html.Div([html.P(["Answer: ", html.B(stored["answer"] or "not known")]), *verdicts], className="answers"),
         ],
         className="heading",
     )  # fmt: skip
 
 
+def _leading(name: str, mark: str, words: str, sample_id: str) -> dcc.Link:
+    shown = [html.Span(mark, **{"aria-hidden": "true"}), html.Span(words, className="hidden")]
+    return dcc.Link(shown, href=address_of("sample", sample=sample_id), id=name, title=words)
+
+
 def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
-    sample_id, lit = packed["sample"], any(each["spotlights"] for each in packed["runs"])
+    sample_id, lit = packed["asked"]["sample"], any(each["maps"] and each["spotlights"] for each in packed["runs"])
     heads = {"mean": "Mean of heads"} | {str(head): f"Head {head}" for head in range(run.heads(sample_id))}
     grids = {
         str(i): f"{grid['frame']} {grid['image'] if grid['frame'] == 'frame' else i}"
@@ -197,8 +189,9 @@ def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
             choice("colours", {name: name.capitalize() for name in COLOURS}, COLOURS[0], "Colour map"),
             choice("lights", LIGHTS, "prior", "Spotlights of VIF", hidden=not lit),
             dcc.Checklist(id="smooth", options=[{"label": "smooth", "value": "best"}], value=[]),
-            html.Label([html.Span("Opacity"), dcc.Slider(0, 1, 0.05, value=0.6, id="opacity", marks=None,
-                                                         updatemode="drag")], className="opacity"),
+            html.Div([html.Span("Opacity"), dcc.Slider(0, 1, 0.05, value=0.6, id="opacity", marks=None,
+                                                       updatemode="drag")],
+                     className="opacity", role="group", **{"aria-label": "Opacity"}),
             html.Div([html.Button(text, id=name, className="quiet", title=title) for name, text, title in
                       (("png", "PNG", "Save the maps as PNG"), ("svg", "SVG", "Save the maps as SVG"),
                        ("csv", "CSV", "Save the maps' numbers"),
@@ -211,31 +204,5 @@ def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
     )  # fmt: skip
 
 
-def _panels(packed: dict[str, Any]) -> list[html.Figure]:
-    names = [run["name"] for run in packed["runs"]]
-    shown = [(place, name, run["figure"]) for place, (name, run) in enumerate(zip(names, packed["runs"], strict=True))]
-    if len(names) == 2:
-        shown.append((2, f"{names[1]} less {names[0]}", packed["runs"][0]["figure"]))
-    return [
-        html.Figure(
-            [html.Figcaption([html.I(className=f"dot run-{packed['runs'][place]['colour']}")
-                              if place < len(names) else "", name]),
-             dcc.Graph(id={"type": "map", "run": place}, figure=figure, config=GRAPH, className="map",
-                       style={"height": "22rem"})]
-        )
-        for place, name, figure in shown
-    ]  # fmt: skip
-
-
-def _spine(holders: list[Browsed], sample_id: str, chosen: Chosen) -> Any:
-    tracks = [
-        Track(run.name, run.maps_or_mean(sample_id, chosen)[0] if place < MOST else None, run.curves(sample_id))
-        for place, run in enumerate(holders)
-    ]
-    return spine_figure(tracks, CURVES)
-
-
-def _chosen(row: int | None, head: str | None, grid: str | None) -> Chosen:
-    """From the values of the controls. A head has no map of a single row."""
-    one = None if head in (None, "mean") else int(head)
-    return Chosen(one, row if one is None else None, int(grid or 0))
+def _chosen(asked: dict[str, Any]) -> Chosen:
+    return Chosen(asked["head"], asked["token"], asked["grid"] or 0)

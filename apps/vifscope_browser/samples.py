@@ -10,6 +10,7 @@ from dash import Dash, Input, Output, State, ctx, dcc, html
 from vifscope_browser.address import address_of
 from vifscope_browser.catalogue import SORTS, Catalogue
 from vifscope_browser.choice import choice
+from vifscope_browser.dot import dot
 
 PAGE = 24
 FILTERS = ("search", "kind", "size", "verdict", "sort", "down")
@@ -84,7 +85,7 @@ def _verdict(number: int, row: Any) -> html.Span:
     right = row[f"correct_{number}"]
     mark, what = ("", "not scored") if right != right or right is None else ("✓", "right") if right else ("✗", "wrong")
     return html.Span(
-        [html.I(className=f"dot run-{number % 6}"), f"{mark} {row[f'response_{number}'] or '(no response)'}"],
+        [dot(number), f"{mark} {row[f'response_{number}'] or '(no response)'}"],
         title=f"{what}; the answer is {row['answer'] or 'not known'}", className=what,
     )  # fmt: skip
 

@@ -127,7 +127,7 @@ def test_a_picture_from_specks_is_asked_about_and_leads_to_its_maps(page, asking
     assert "mini-llava-vif without VIF:" in told
     assert "mini-llava-vif with VIF:" in told
     page.click("#ask-see")
-    page.wait_for_function("document.querySelectorAll('#panels[data-layer] .heatmaplayer image').length >= 3")
+    page.wait_for_function("document.querySelectorAll('#panels[data-layer] canvas').length === 3")
     assert page.inner_text("h1") == question
     plain, lit = asker.catalogue.holders("asked-0001")
     assert plain.store.sample("asked-0001")["spotlights"] is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 
 import numpy as np
@@ -17,8 +18,9 @@ def test_packed_maps_are_the_runs_maps(catalogue, run_folders):
     sample_id = catalogue.samples.index[3]
     for packed, folder in zip(pack(catalogue, sample_id, Chosen())["runs"], run_folders, strict=True):
         run = open_run(folder)
+        maps = np.frombuffer(base64.b64decode(packed["maps"]), "<f4").reshape(packed["shape"])
         for layer in (0, 13, 15):
-            assert np.array_equal(np.float32(packed["maps"][layer]), run.map(sample_id, layer))
+            assert np.array_equal(maps[layer], run.map(sample_id, layer))
 
 
 def test_a_row_and_a_head_are_the_stored_ones(catalogue):
@@ -41,11 +43,19 @@ def test_a_row_that_one_run_lacks_is_said_and_its_mean_shown(catalogue):
         vif.maps(sample_id, Chosen(row=position))
 
 
-def test_a_point_of_the_image_finds_its_patch(catalogue):
-    run, sample_id = catalogue.runs[0], catalogue.samples.index[0]
-    grid = run.grid(sample_id, Chosen())
-    assert run.patch(sample_id, Chosen(), 8.1, 95.9) == (grid["rows"] - 1, 1)
-    assert run.patch(sample_id, Chosen(), -3, 500) == (grid["rows"] - 1, 0)
+def test_what_lies_under_and_over_the_maps_is_the_runs(catalogue):
+    sample_id = catalogue.samples.index[0]
+    for run, packed in zip(catalogue.runs, pack(catalogue, sample_id, Chosen())["runs"], strict=True):
+        (grid,) = run.store.grids(sample_id)
+        assert packed["rect_px"] == grid["rect_px"]
+        assert packed["size_px"] == run.store.image(sample_id).size
+        assert packed["boxes"] == run.store.sample(sample_id)["boxes"]
+        assert packed["picture"] == f"/picture/0/0/{sample_id}", "one picture is fetched once"
+
+
+def test_a_patch_beside_the_grid_is_refused(catalogue):
+    with pytest.raises(UsageError, match="no patch in row 12, column 0; expected 12 x 12"):
+        patch_view(catalogue.runs[0], catalogue.samples.index[0], Chosen(), 12, 0)
 
 
 def test_the_reverse_view_counts_what_is_not_stored(catalogue):

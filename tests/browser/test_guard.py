@@ -8,6 +8,8 @@ import sys
 import pytest
 from vifscope_browser.app import create_app
 from vifscope_browser.guard import UPLOAD_BYTES
+from vifscope_browser.serve import serve
+from waitress.server import BaseWSGIServer
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,15 @@ def test_pictures_are_served_by_sample(client, catalogue):
     got = client.get(f"/picture/0/0/{catalogue.samples.index[0]}", headers=OWN)
     assert (got.status_code, got.mimetype) == (200, "image/png")
     assert got.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_listening_for_others_is_warned_of(run_folders, monkeypatch, capsys, host, warned):
+    monkeypatch.setattr(BaseWSGIServer, "run", BaseWSGIServer.close)
+    serve(run_folders, host=host, port=0, browser=False)
+    said = capsys.readouterr().err
+    assert (f"warning: whoever reaches {host} can read these runs" in said) is warned
+    assert "http://127.0.0.1:" in said
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from plotly.colors import sample_colorscale, unlabel_rgb
 from vifscope_browser.catalogue import Chosen
 
 from vifscope.figures.lights import spotlight_frame
@@ -18,8 +19,13 @@ from vifscope.figures.viewer import viewer_html
 
 pytestmark = pytest.mark.browser
 
-DRAWN = "place => document.querySelectorAll('#panels .js-plotly-plot')[place].data[0].z"
-SETTLED = "document.querySelectorAll('#panels[data-layer] .heatmaplayer image').length >= 3"
+PANEL = "document.querySelectorAll('#panels figure')[place].panel"
+SETTLED = """document.querySelectorAll('#panels[data-layer] figure').length === 3
+    && [...document.querySelectorAll('#panels img')].every(each => each.complete)"""
+PIXELS = """canvas => {
+    const {data} = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    return {size: [canvas.height, canvas.width, 4], data: [...data]};
+}"""
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +51,21 @@ def sample(page, address, catalogue):
 
 
 def drawn(page, place: int) -> np.ndarray:
-    values = page.evaluate(DRAWN, place)
-    return np.float32(values)
+    """The values of a panel's map, once it is sure that its pixels show them."""
+    of = f"place => {{ const {{values, low, top, run, looks}} = {PANEL}; "
+    found = page.evaluate(f"{of} return {{values: [...values], low, top, shape: run.shape.slice(1), looks}}; }}", place)
+    values = np.array(found["values"]).reshape(found["shape"])
+    scale = "RdBu_r" if place == 2 else found["looks"]["colours"]
+    shares = (values - found["low"]) / (found["top"] - found["low"])
+    wanted = [unlabel_rgb(colour) for colour in sample_colorscale(scale, shares.clip(0, 1).ravel())]
+    shown = pixels(page, page.locator("#panels figure canvas").nth(place))
+    np.testing.assert_allclose(shown[..., :3].reshape(-1, 3), wanted, atol=4)
+    return values.astype(np.float32)
+
+
+def pixels(page, canvas) -> np.ndarray:
+    found = canvas.evaluate(PIXELS)
+    return np.array(found["data"]).reshape(found["size"])
 
 
 def layer_is(page, layer: int) -> None:
@@ -58,20 +77,24 @@ def test_the_overview_shows_runs_layers_and_violins(page, address, catalogue):
     page.goto(address)
     page.wait_for_selector("#violins .scatterlayer path")
     assert page.locator(".findings article").count() == 2
-    strip = page.evaluate("document.querySelector('#overview-spine .js-plotly-plot').data[0].z")
-    assert (len(strip), len(strip[0])) == (12, 16 * 13)
-    ratio = page.evaluate(
-        "document.querySelector('#overview-spine .js-plotly-plot').data.filter(t => t.name === 'vif')[0].y"
-    )
+    strip = pixels(page, page.locator("#overview-spine canvas.strip").nth(1))
+    assert strip.shape == (12, 16 * 13, 4)
+    assert (strip[:, 12::13, 3] == 0).all(), "a clear column after each map"
+    for layer, values in enumerate(catalogue.runs[1].mean_maps):
+        wanted = [unlabel_rgb(colour) for colour in sample_colorscale("cividis", (values / values.max()).ravel())]
+        shown = strip[:, 13 * layer : 13 * layer + 12, :3]
+        np.testing.assert_allclose(shown.reshape(-1, 3), wanted, atol=4)
+    curves = "[...document.querySelectorAll('#overview-spine path')]"
+    ratio = page.evaluate(f"{curves}.find(p => p.run === 'vif' && p.metric === 'visual_ratio').values")
     layers = catalogue.runs[1].layers.groupby("layer")["visual_ratio"].mean()
     assert ratio == pytest.approx(layers.tolist())
 
 
 def test_clicking_a_layer_of_the_overview_leads_to_its_samples(page, address):
     page.goto(address)
-    page.wait_for_selector("#overview-spine .heatmaplayer image")
-    plot = page.locator("#overview-spine .nsewdrag").first.bounding_box()
-    page.mouse.click(plot["x"] + plot["width"] * 5.6 / 16, plot["y"] + plot["height"] / 2)
+    page.wait_for_selector("#overview-spine canvas.strip")
+    plot = page.locator("#overview-spine .area").bounding_box()
+    page.mouse.click(plot["x"] + plot["width"] * 5.6 / 16, plot["y"] + 30)
     page.wait_for_url("**/samples?layer=5")
     page.locator(".card").first.click()
     page.wait_for_url("**/sample?sample=*&layer=5")
@@ -114,18 +137,35 @@ def test_a_layer_step_asks_the_server_nothing(page, sample):
 
 
 def test_scrubbing_the_spine_moves_everything(page, sample):
-    strip = page.locator("#spine .nsewdrag").first
+    strip = page.locator("#spine canvas.strip").first
     strip.scroll_into_view_if_needed()
     plot = strip.bounding_box()
-    page.mouse.click(plot["x"] + plot["width"] * 13.6 / 16, plot["y"] + plot["height"] / 2)
+    page.mouse.move(plot["x"] + plot["width"] * 2.6 / 16, plot["y"] + plot["height"] / 2)
+    page.mouse.down()
+    layer_is(page, 2)
+    page.mouse.move(plot["x"] + plot["width"] * 13.6 / 16, plot["y"] + plot["height"] / 2)
     layer_is(page, 13)
-    mark = page.locator("#here").bounding_box()
-    labels = "[...document.querySelectorAll('#spine svg text')].filter(each => each.textContent === '13')"
-    label = page.evaluate(
-        f"(() => {{ const r = {labels}.pop().getBoundingClientRect(); return r.x + r.width / 2; }})()"
-    )
-    assert mark["x"] + mark["width"] / 2 == pytest.approx(label, abs=3)
-    assert "layer=13" in page.url
+    page.mouse.up()
+    mark = page.locator("#spine .here").bounding_box()
+    label = page.locator("#spine .numbers span").get_by_text("13", exact=True).bounding_box()
+    assert mark["x"] + mark["width"] / 2 == pytest.approx(label["x"] + label["width"] / 2, abs=3)
+    assert mark["x"] + mark["width"] / 2 == pytest.approx(plot["x"] + plot["width"] * 13.5 / 16, abs=6)
+    page.wait_for_function("document.querySelector('#layer [role=slider]').getAttribute('aria-valuenow') === '13'")
+    page.wait_for_url("**layer=13*")
+
+
+def test_a_screen_reader_is_told_what_is_shown(page, sample, catalogue):
+    tree = page.locator("main").aria_snapshot()
+    values = catalogue.runs[1].maps(sample, Chosen())[3]
+    row, col = np.unravel_index(values.argmax(), values.shape)
+    for named in (
+        *('group "Layer"', 'group "Opacity"', 'group "Head"', 'group "Colour map"', 'button "Play"'),
+        *('link "Next sample (j)"', 'link "Previous sample (k)"', f'img "Picture of sample {sample}"'),
+        f'img "vif, layer 3: largest {values.max():.3g} in row {row}, column {col}"',
+        'img "Maps and metrics of layers 0 to 15: base, vif"',
+    ):
+        assert named in tree
+    assert page.locator("[aria-live=polite]").get_by_text("base, layer 3:").count() == 1
 
 
 def test_a_token_shows_the_row_that_produces_it(page, sample, catalogue):
@@ -136,7 +176,7 @@ def test_a_token_shows_the_row_that_produces_it(page, sample, catalogue):
     position = stored["query_rows"][place]
     assert f"token={position}" in page.url
     want = catalogue.runs[0].maps(sample, Chosen(row=position))[3]
-    page.wait_for_function(f"({DRAWN})(0)[0][0] === {json.dumps(float(want[0, 0]))}")
+    page.wait_for_function(f"(place => {PANEL}.values[0] === {json.dumps(float(want[0, 0]))})(0)")
     assert np.array_equal(drawn(page, 0), want)
 
 
@@ -147,11 +187,48 @@ def test_a_link_restores_the_view(page, address, sample, catalogue):
     assert np.array_equal(drawn(page, 1), catalogue.runs[1].maps(sample, Chosen(head=2))[13])
 
 
-def test_a_patch_shows_who_looks_at_it(page, sample):
-    plot = page.locator("#panels .nsewdrag").first.bounding_box()
-    page.mouse.click(plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2)
+def test_a_patch_shows_its_weight_and_rank_and_who_looks_at_it(page, sample, catalogue):
+    plot = page.locator("#panels .stage").first.bounding_box()
+    at = plot["x"] + plot["width"] * 7.5 / 12, plot["y"] + plot["height"] * 5.5 / 12
+    page.mouse.move(*at)
+    values = catalogue.runs[0].maps(sample, Chosen())[3]
+    tip = page.inner_text("#panels .tip >> nth=0")
+    assert f"rank {1 + (values > values[5, 7]).sum()} of 144" in tip
+    assert float(tip.split()[1]) == pytest.approx(values[5, 7], rel=1e-3)
+    page.mouse.click(*at)
     page.wait_for_selector("#patch .heatmaplayer image")
+    assert "base: patch in row 5, column 7." in page.inner_text("#patch-said")
     assert "rows of text are not" in page.inner_text("#patch-said")
+
+
+def test_a_map_lies_where_its_grid_lies_on_the_picture(page, sample, catalogue):
+    (grid,) = catalogue.runs[0].store.grids(sample)
+    wide, high = catalogue.runs[0].store.image_size(sample)
+    picture, canvas = (page.locator(f"#panels {name}").first.bounding_box() for name in ("img", "canvas"))
+    x0, y0, x1, y1 = grid["rect_px"]
+    for side, edge, near, far, whole in (("width", "x", x0, x1, wide), ("height", "y", y0, y1, high)):
+        assert (canvas[edge] - picture[edge]) / picture[side] == pytest.approx(near / whole, abs=0.01)
+        assert canvas[side] / picture[side] == pytest.approx((far - near) / whole, abs=0.01)
+    (box,) = catalogue.runs[0].store.sample(sample)["boxes"]
+    rect = page.locator("#panels rect").first
+    shown = [float(rect.get_attribute(name)) for name in ("x", "y", "width", "height")]
+    assert shown == [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def test_a_token_and_a_head_let_each_other_go_and_say_so(page, address, sample, catalogue):
+    page.locator(".tokens button.measured").first.click()
+    page.wait_for_selector(".tokens button[aria-pressed='true']")
+    page.click("#head")
+    page.click("text=Head 2")
+    page.wait_for_function("document.querySelector('#said')?.innerText.includes('the token is let go')")
+    assert page.locator(".tokens button[aria-pressed='true']").count() == 0
+    assert np.array_equal(drawn(page, 0), catalogue.runs[0].maps(sample, Chosen(head=2))[3])
+    page.wait_for_url("**head=2*")
+    page.locator(".tokens button.measured").first.click()
+    page.wait_for_function("document.querySelector('#said').innerText.includes('the head is let go')")
+    assert "Mean of heads" in page.inner_text("#head")
+    page.goto(f"{address}/sample?sample={sample}&head=1&token=5")
+    page.wait_for_function("document.querySelector('#said')?.innerText.includes('the token is let go')")
 
 
 def test_all_heads_of_the_layer_are_drawn(page, sample):
@@ -169,13 +246,14 @@ def test_all_layers_are_drawn_each_over_its_own_maximum(page, sample, catalogue)
 
 def test_the_scale_smoothing_and_opacity_change_what_is_drawn(page, sample, catalogue):
     page.click("#smooth input")
-    page.wait_for_function("document.querySelectorAll('#panels .js-plotly-plot')[0].data[0].zsmooth === 'best'")
+    page.wait_for_function("getComputedStyle(document.querySelector('#panels canvas')).imageRendering === 'auto'")
     page.click("#scale")
     page.click("text=Scale: all layers")
     most = float(catalogue.runs[0].maps(sample, Chosen()).max())
-    page.wait_for_function(
-        f"Math.abs(document.querySelectorAll('#panels .js-plotly-plot')[0].data[0].zmax - {most}) < 1e-6"
-    )
+    page.wait_for_function(f"(place => Math.abs({PANEL}.top - {most}) < 1e-6)(0)")
+    assert np.array_equal(drawn(page, 0), catalogue.runs[0].maps(sample, Chosen())[3])
+    page.locator("#opacity [role=slider]").press("Home")
+    page.wait_for_function("getComputedStyle(document.querySelector('#panels canvas')).opacity === '0'")
 
 
 def test_spotlights_stand_where_the_run_has_them_in_injected_layers_alone(page, address, catalogue):
@@ -184,8 +262,8 @@ def test_spotlights_stand_where_the_run_has_them_in_injected_layers_alone(page, 
     stored = vif.store.sample(sample_id)
     found = spotlight_frame(stored)
     found = found[(found["deep"] == 13) & (found["weight"] >= 0.01)]
-    shapes = "document.querySelectorAll('#panels .js-plotly-plot')[place].layout.shapes || []"
-    circles = f"(place) => ({shapes}).filter(s => s.type === 'circle')"
+    circles = """place => [...document.querySelectorAll('#panels svg')[place].querySelectorAll('circle')].map(
+        c => Object.fromEntries([...c.attributes].map(a => [a.name, a.value])))"""
     page.goto(f"{address}/sample?sample={sample_id}&layer=13")
     page.wait_for_function(f"{SETTLED} && ({circles})(1).length > 0")
     assert "spotlights made from layer 7" in page.inner_text("#said")
@@ -193,11 +271,12 @@ def test_spotlights_stand_where_the_run_has_them_in_injected_layers_alone(page, 
         if option:
             page.click("#lights")
             page.click(f"text={option}")
-            page.wait_for_function(f"({circles})(1).every(s => s.line.dash === 'dash')")
+            page.wait_for_function(f"({circles})(1).every(s => s['stroke-dasharray'])")
         own = found[found["branch"] == branch]
         drawn = page.evaluate(circles, 1)
-        assert [(s["x0"] + s["x1"]) / 2 for s in drawn] == pytest.approx(own["x_px"].tolist(), abs=1e-3)
-        assert [(s["y1"] - s["y0"]) / 2 for s in drawn] == pytest.approx(own["radius_px"].tolist(), abs=1e-3)
+        for name, column in (("cx", "x_px"), ("cy", "y_px"), ("r", "radius_px")):
+            assert [float(s[name]) for s in drawn] == pytest.approx(own[column].tolist(), abs=1e-3)
+        assert {s["stroke"] for s in drawn} == {{"prior": "#00e5ff", "posterior": "#ff4fd8"}[branch]}
     assert page.evaluate(circles, 0) == page.evaluate(circles, 2) == []
     page.keyboard.press("ArrowRight")
     layer_is(page, 14)

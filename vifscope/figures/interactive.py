@@ -4,53 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from vifscope.figures.palette import MAP_COLOURS, shortened
+from vifscope.figures.palette import MAP_COLOURS, RUNS
 
 INK = "#7d8894"
 RULE = "rgba(125,136,148,.25)"
-BOX = "#ff5a1f"
-RUNS = ("#7d8894", "#d55e00", "#2a8fcf", "#009e73", "#b3548c", "#a67c00")
-"""Colours of the runs by their place; the first is the baseline's."""
-
 LABELS = {"visual_ratio": "visual ratio", "visual_entropy": "entropy (nats)", "box_lift": "box lift"}
-STRIP_PX, CURVE_PX = 74, 104
-SPINE_MARGINS = {"l": 62, "r": 14, "t": 10, "b": 44}
-FILLED = 0.94
-"""Share of a layer's width on the axis that its map fills in the filmstrip."""
+CURVE_PX = 104
 
 
 @dataclass(frozen=True)
 class Track:
     """One run along the layer axis.
 
-    maps:   [L, rows, cols], or None where there is none to show.
     curves: a row a layer: layer, each metric, and METRIC_low and METRIC_high where there is an interval.
     """
 
     name: str
-    maps: np.ndarray | None
     curves: pd.DataFrame
 
 
-def spine_figure(tracks: Sequence[Track], metrics: Sequence[str]) -> go.Figure:
-    """The layer axis: a filmstrip a run, each layer's map over its own maximum, and below it the metrics, on the same
-    horizontal positions, from -0.6 to depth - 0.4 between SPINE_MARGINS."""
-    strips = [(number, track) for number, track in enumerate(tracks) if track.maps is not None]
-    heights = [STRIP_PX] * len(strips) + [CURVE_PX] * len(metrics)
-    figure = make_subplots(len(heights), 1, shared_xaxes=True, vertical_spacing=0.025, row_heights=heights)
-    for row, (number, track) in enumerate(strips, 1):
-        figure.add_trace(_filmstrip(track), row, 1)
-        title = {"text": shortened(track.name, 14), "font": {"size": 11, "color": RUNS[number % len(RUNS)]}}
-        figure.update_yaxes(showticklabels=False, ticks="", title=title, row=row, col=1)
-        figure.update_xaxes(ticks="", showgrid=False, row=row, col=1)
-    for row, metric in enumerate(metrics, len(strips) + 1):
+def curves_figure(tracks: Sequence[Track], metrics: Sequence[str]) -> go.Figure:
+    """The metrics of some runs above each other, the layers across."""
+    figure = make_subplots(len(metrics), 1, shared_xaxes=True, vertical_spacing=0.025)
+    for row, metric in enumerate(metrics, 1):
         for number, track in enumerate(tracks):
             frame = track.curves.rename(columns={f"{metric}_low": "low", f"{metric}_high": "high"})
             for trace in _lines(frame, metric, RUNS[number % len(RUNS)], track.name):
@@ -58,47 +40,12 @@ def spine_figure(tracks: Sequence[Track], metrics: Sequence[str]) -> go.Figure:
         figure.update_yaxes(title_text=LABELS.get(metric, metric), rangemode="tozero", row=row, col=1)
     depth = max(len(track.curves) for track in tracks)
     figure.update_xaxes(range=[-0.6, depth - 0.4], fixedrange=True, dtick=1 if depth <= 24 else 4, tick0=0)
-    figure.update_xaxes(title_text="layer", row=len(heights), col=1)
+    figure.update_xaxes(title_text="layer", row=len(metrics), col=1)
     figure.update_yaxes(fixedrange=True)
     figure.update_layout(
-        height=sum(heights) + 110, hovermode="x", margin=SPINE_MARGINS, showlegend=False,
+        height=CURVE_PX * len(metrics) + 110, hovermode="x", margin={"l": 62, "r": 14, "t": 10, "b": 44},
+        showlegend=False,
     )  # fmt: skip
-    return quiet(figure)
-
-
-def overlay_figure(
-    picture: str, size_px: tuple[int, int], grid: dict[str, Any], weights: np.ndarray, boxes: Sequence[Any] = ()
-) -> go.Figure:
-    """A map over its picture, in the picture's pixels. A second trace without points is there for spotlights.
-
-    picture: address of the image.      grid: of the run's grids: rect_px is where it lies on the image.
-    weights: [rows, cols].              boxes: xyxy in pixels.
-    """
-    wide, high = size_px
-    x0, y0, x1, y1 = (float(edge) for edge in grid["rect_px"])
-    rows, cols = weights.shape
-    dx, dy = (x1 - x0) / cols, (y1 - y0) / rows
-    figure = go.Figure(
-        go.Heatmap(
-            z=weights.astype(float).tolist(), x0=x0 + dx / 2, dx=dx, y0=y0 + dy / 2, dy=dy, opacity=0.6,
-            colorscale=MAP_COLOURS, zmin=0, showscale=True, colorbar={"thickness": 8, "tickformat": ".2g"},
-            customdata=ranks(weights).tolist(),
-            hovertemplate="weight %{z:.4g}<br>rank %{customdata}<extra></extra>",
-        )
-    )  # fmt: skip
-    figure.add_scatter(
-        x=[], y=[], mode="markers", showlegend=False, marker={"size": 7, "line": {"color": "#111", "width": 1}},
-        hovertemplate="%{text}<extra></extra>",
-    )  # fmt: skip
-    figure.update_layout(
-        images=[{"source": picture, "xref": "x", "yref": "y", "x": 0, "y": 0, "sizex": wide, "sizey": high,
-                 "sizing": "stretch", "layer": "below"}],
-        shapes=[{"type": "rect", "x0": box[0], "y0": box[1], "x1": box[2], "y1": box[3],
-                 "line": {"color": BOX, "width": 2}} for box in np.asarray(list(boxes), dtype=float).tolist()],
-        margin={"l": 4, "r": 4, "t": 4, "b": 4}, uirevision="map",
-    )  # fmt: skip
-    figure.update_xaxes(visible=False, range=[0, wide], constrain="domain")
-    figure.update_yaxes(visible=False, range=[high, 0], scaleanchor="x", constrain="domain")
     return quiet(figure)
 
 
@@ -179,18 +126,6 @@ def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFram
     return quiet(figure)
 
 
-def ranks(weights: np.ndarray) -> np.ndarray:
-    """Place of each weight among all of them: 1 is the largest.
-
-    >>> ranks(np.array([[0.1, 0.7], [0.2, 0.0]])).tolist()
-    [[3, 1], [2, 4]]
-    """
-    order = np.argsort(-weights, axis=None, kind="stable")
-    found = np.empty(weights.size, dtype=np.int64)
-    found[order] = np.arange(1, weights.size + 1)
-    return found.reshape(weights.shape)
-
-
 def quiet(figure: go.Figure) -> go.Figure:
     """The figure without a ground of its own, so that the page's shows."""
     figure.update_layout(
@@ -200,22 +135,6 @@ def quiet(figure: go.Figure) -> go.Figure:
     figure.update_xaxes(gridcolor=RULE, zeroline=False, linecolor=RULE)
     figure.update_yaxes(gridcolor=RULE, zeroline=False, linecolor=RULE)
     return figure
-
-
-def _filmstrip(track: Track) -> go.Heatmap:
-    assert track.maps is not None
-    num_layers, rows, cols = track.maps.shape
-    gap = np.full((num_layers, rows, 1), np.nan)
-    shown = np.concatenate([np.stack([_over_maximum(each) for each in track.maps]), gap], 2)  # [L rows cols+1]
-    within = (np.arange(cols) + 0.5) / cols * FILLED - FILLED / 2
-    across = np.append(within, 0.5)
-    z = shown.transpose(1, 0, 2).reshape(rows, -1)[::-1]
-    return go.Heatmap(
-        z=z.tolist(),
-        x=(np.arange(num_layers)[:, None] + across).ravel().tolist(),
-        colorscale=MAP_COLOURS, zmin=0, zmax=1, showscale=False, hoverongaps=False,
-        hovertemplate=f"{track.name}<extra></extra>",
-    )  # fmt: skip
 
 
 def _over_maximum(weights: np.ndarray) -> np.ndarray:

@@ -14,18 +14,19 @@ def deep_layers(num_layers: int) -> range:
     return range(num_layers - max(1, num_layers // 4), num_layers)
 
 
-def attenuation_index(visual_ratio_by_layer: np.ndarray) -> float:
+def attenuation_index(visual_ratio_by_layer: np.ndarray) -> np.ndarray:
     """The mean visual ratio of the deep layers over that of the peak layer: 1 is no attenuation, 0 is blindness.
 
-    visual_ratio_by_layer: [L], in [0, 1]; NaN for layers without attention, which are left out.
-    Returns a value in [0, 1]; NaN where no deep layer has a ratio, and where every ratio is 0.
+    visual_ratio_by_layer: [..., L], in [0, 1]; NaN for layers without attention, which are left out.
+    Returns [...], in [0, 1]; NaN where no deep layer has a ratio, and where every ratio is 0.
 
-    >>> attenuation_index(np.array([0.2, 0.8, 0.4, 0.2]))
+    >>> attenuation_index(np.array([0.2, 0.8, 0.4, 0.2])).item()
     0.25
     """
     ratio = np.asarray(visual_ratio_by_layer, dtype=np.float64)
-    deep = ratio[deep_layers(len(ratio))]
-    deep = deep[~np.isnan(deep)]
-    if not deep.size or not np.nanmax(ratio) > 0:
-        return float("nan")
-    return float(deep.mean() / np.nanmax(ratio))
+    deep = ratio[..., deep_layers(ratio.shape[-1])]
+    known = ~np.isnan(deep)
+    peak = np.nan_to_num(ratio).max(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.nan_to_num(deep).sum(-1) / known.sum(-1)
+        return np.where(peak > 0, mean / peak, np.nan)

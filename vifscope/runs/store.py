@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from vifscope.runs.maps import key, unscaled
 from vifscope.runs.tables import SAMPLES
 
 _OPEN_SHARDS = 16
+T = TypeVar("T")
 
 
 class RunStore:
@@ -91,15 +93,11 @@ class RunStore:
 
     def image(self, sample_id: str, i: int = 0) -> Image.Image:
         """Image `i` of a sample, RGB. Raises UsageError where there is none, VifError where its file is broken."""
-        images = self._entry(sample_id).image
-        if not 0 <= i < len(images):
-            raise UsageError(f"sample {sample_id} has {len(images)} images, not image {i}", next_step="Count from 0")
-        try:
-            with Image.open(self.path / images[i]) as image:
-                return image.convert("RGB")
-        except (OSError, SyntaxError) as error:
-            part = self._entry(sample_id).part
-            raise VifError(self._line(part, f"{images[i]} cannot be read ({error})")) from error
+        return self._read_image(sample_id, i, lambda image: image.convert("RGB"))
+
+    def image_size(self, sample_id: str, i: int = 0) -> tuple[int, int]:
+        """Width and height of image `i` in pixels, without decoding it. Raises like `image`."""
+        return self._read_image(sample_id, i, lambda image: image.size)
 
     def sample(self, sample_id: str) -> dict[str, Any]:
         """One sample's row of samples/, as plain Python values, without reading the others."""
@@ -158,14 +156,26 @@ class RunStore:
         except parts.CorruptPartError as error:
             raise VifError(self._line(part, str(error))) from error
 
-    def _open_shard(self, part: str) -> Any:
-        return safe_open(parts.part_file(self.path, "maps", part), framework="numpy")
+    def _read_image(self, sample_id: str, i: int, read: Callable[[Image.Image], T]) -> T:
+        images = self._entry(sample_id).image
+        if not 0 <= i < len(images):
+            raise UsageError(f"sample {sample_id} has {len(images)} images, not image {i}", next_step="Count from 0")
+        try:
+            with Image.open(self.path / images[i]) as image:
+                return read(image)
+        except (OSError, SyntaxError) as error:
+            part = self._entry(sample_id).part
+            raise VifError(self._line(part, f"{images[i]} cannot be read ({error})")) from error
+
+    def _open_shard(self, part: str) -> tuple[Any, frozenset[str]]:
+        shard = safe_open(parts.part_file(self.path, "maps", part), framework="numpy")
+        return shard, frozenset(shard.keys())
 
     def _map(self, sample_id: str, name: str, layer: int | None) -> np.ndarray:
         part = self._measured(sample_id).part
         try:
-            shard = self._shard(part)
-            if name not in (names := shard.keys()):
+            shard, names = self._shard(part)
+            if name not in names:
                 start = key(sample_id, "")
                 kept = sorted(n.removeprefix(start) for n in names if n.startswith(start) and not n.endswith("/scale"))
                 raise UsageError(

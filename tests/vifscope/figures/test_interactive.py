@@ -8,11 +8,9 @@ import pytest
 
 from vifscope.figures.interactive import (
     Track,
+    curves_figure,
     multiples_figure,
-    overlay_figure,
     patch_figure,
-    ranks,
-    spine_figure,
     violins_figure,
 )
 
@@ -25,57 +23,33 @@ def maps():
     return np.random.default_rng(0).random((LAYERS, ROWS, COLS))
 
 
-def track(name, maps):
+def track(name):
     curves = pd.DataFrame({"layer": range(LAYERS), "visual_ratio": 0.5, "box_lift": np.arange(LAYERS) + 1.0})
-    return Track(name, maps, curves.assign(box_lift_low=0.5, box_lift_high=9.0))
+    return Track(name, curves.assign(box_lift_low=0.5, box_lift_high=9.0))
 
 
-def test_strip_and_curves_share_the_layer_axis(maps):
-    figure = spine_figure([track("a", maps), track("b", maps)], METRICS)
-    strips = [trace for trace in figure.data if trace.type == "heatmap"]
-    lines = [trace for trace in figure.data if trace.type == "scatter" and trace.mode != "none"]
-    assert (len(strips), len(lines)) == (2, 4)
-    ranges = {tuple(axis.range) for axis in figure.select_xaxes()}
-    assert ranges == {(-0.6, LAYERS - 0.4)}
-    for layer in range(LAYERS):
-        shown = [x for x in strips[0].x if layer - 0.5 < x < layer + 0.5]
-        assert len(shown) == COLS
+def lines(figure):
+    return [trace for trace in figure.data if trace.type == "scatter" and trace.mode != "none"]
 
 
-def test_a_layers_strip_is_its_map_over_its_maximum_upright(maps):
-    strip = np.array(spine_figure([track("a", maps)], METRICS).data[0].z, dtype=float)  # drawn from below
-    third = strip[::-1, 2 * (COLS + 1) : 2 * (COLS + 1) + COLS]
-    assert third == pytest.approx(maps[2] / maps[2].max())
+def test_the_curves_of_every_metric_share_the_layer_axis():
+    figure = curves_figure([track("a"), track("b")], METRICS)
+    assert len(lines(figure)) == 4
+    assert lines(figure)[2].y == (1.0, 2.0, 3.0, 4.0, 5.0)
+    assert {tuple(axis.range) for axis in figure.select_xaxes()} == {(-0.6, LAYERS - 0.4)}
 
 
-def test_runs_keep_their_colours_in_strip_title_and_curves(maps):
-    figure = spine_figure([track("a", maps), track("b", None)], METRICS)
-    colours = {trace.name: trace.line.color for trace in figure.data if trace.type == "scatter" and trace.name}
-    assert len(set(colours.values())) == 2
-    assert figure.layout.yaxis.title.font.color == colours["a"]
+def test_runs_keep_their_colours_in_every_curve():
+    figure = curves_figure([track("a"), track("b")], METRICS)
+    colours = {name: {line.line.color for line in lines(figure) if line.name == name} for name in ("a", "b")}
+    assert [len(each) for each in colours.values()] == [1, 1]
+    assert colours["a"] != colours["b"]
 
 
-def test_an_interval_is_a_band(maps):
-    figure = spine_figure([track("a", maps)], ("box_lift",))
+def test_an_interval_is_a_band():
+    figure = curves_figure([track("a")], ("box_lift",))
     (band,) = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "none"]
     assert (min(band.y), max(band.y)) == (0.5, 9.0)
-
-
-def test_a_map_lies_where_its_grid_lies_on_the_image(maps):
-    grid = {"rect_px": [10, 20, 50, 80]}
-    figure = overlay_figure("/picture", (100, 90), grid, maps[0], [[1, 2, 3, 4]])
-    heat = figure.data[0]
-    assert (heat.x0 - heat.dx / 2, heat.x0 + heat.dx * (COLS - 0.5)) == (10, 50)
-    assert (heat.y0 - heat.dy / 2, heat.y0 + heat.dy * (ROWS - 0.5)) == (20, 80)
-    assert tuple(figure.layout.yaxis.range) == (90, 0)
-    assert (figure.layout.images[0].sizex, figure.layout.images[0].sizey) == (100, 90)
-    assert (figure.layout.shapes[0].x0, figure.layout.shapes[0].y1) == (1, 4)
-
-
-def test_ranks_are_a_permutation_with_the_largest_first(maps):
-    found = ranks(maps[0])
-    assert sorted(found.ravel()) == list(range(1, ROWS * COLS + 1))
-    assert found.ravel()[maps[0].argmax()] == 1
 
 
 def test_a_patch_has_a_line_a_row_and_a_column_a_layer():

@@ -49,6 +49,7 @@ def test_accuracy_can_be_read_off_although_failed_samples_have_none(run):
 def test_images_and_grids_come_back(run, record):
     store = RunStore.open(run)
     assert store.image("synthetic-00006").getpixel((0, 0)) == (3, 0, 0)
+    assert store.image_size("synthetic-00006") == store.image("synthetic-00006").size == (6, 4)
     grid = record(6).sample["images"][0]
     assert store.grids("synthetic-00006") == [grid | {"rect_px": [0, 0, 6, 4]}]
     assert store.sample("synthetic-00006")["query_rows"] == [8, 9, 10, 11]
