@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from vifscope.figures.palette import MAP_COLOURS, shortened
+from vifscope.figures.scale import bar_px, grid_lines, token_words
 
 INK = "#7d8894"
 RULE = "rgba(125,136,148,.25)"
@@ -69,7 +70,8 @@ def spine_figure(tracks: Sequence[Track], metrics: Sequence[str]) -> go.Figure:
 def overlay_figure(
     picture: str, size_px: tuple[int, int], grid: dict[str, Any], weights: np.ndarray, boxes: Sequence[Any] = ()
 ) -> go.Figure:
-    """A map over its picture, in the picture's pixels. A second trace without points is there for spotlights.
+    """A map over its picture, in the picture's pixels, with the edges of its cells and a scale bar under the picture.
+    A second trace without points is there for spotlights.
 
     picture: address of the image.      grid: of the run's grids: rect_px is where it lies on the image.
     weights: [rows, cols].              boxes: xyxy in pixels.
@@ -78,6 +80,7 @@ def overlay_figure(
     x0, y0, x1, y1 = (float(edge) for edge in grid["rect_px"])
     rows, cols = weights.shape
     dx, dy = (x1 - x0) / cols, (y1 - y0) / rows
+    cells = {"rows": rows, "cols": cols, "rect_px": (x0, y0, x1, y1)}
     figure = go.Figure(
         go.Heatmap(
             z=weights.astype(float).tolist(), x0=x0 + dx / 2, dx=dx, y0=y0 + dy / 2, dy=dy, opacity=0.6,
@@ -93,13 +96,39 @@ def overlay_figure(
     figure.update_layout(
         images=[{"source": picture, "xref": "x", "yref": "y", "x": 0, "y": 0, "sizex": wide, "sizey": high,
                  "sizing": "stretch", "layer": "below"}],
-        shapes=[{"type": "rect", "x0": box[0], "y0": box[1], "x1": box[2], "y1": box[3],
-                 "line": {"color": BOX, "width": 2}} for box in np.asarray(list(boxes), dtype=float).tolist()],
-        margin={"l": 4, "r": 4, "t": 4, "b": 4}, uirevision="map",
+        shapes=[*box_shapes(boxes), *scale_shapes(size_px, cells)], annotations=[scale_words(size_px, cells)],
+        margin={"l": 4, "r": 4, "t": 4, "b": 22}, uirevision="map",
     )  # fmt: skip
     figure.update_xaxes(visible=False, range=[0, wide], constrain="domain")
     figure.update_yaxes(visible=False, range=[high, 0], scaleanchor="x", constrain="domain")
     return quiet(figure)
+
+
+def box_shapes(boxes: Iterable[Any], panel: str = "", colour: str = BOX) -> list[dict[str, Any]]:
+    """Target boxes (xyxy in pixels) on the axes xPANEL and yPANEL."""
+    line = {"xref": f"x{panel}", "yref": f"y{panel}", "type": "rect", "line": {"color": colour, "width": 2}}
+    return [
+        {**line, "x0": x0, "y0": y0, "x1": x1, "y1": y1}
+        for x0, y0, x1, y1 in np.array(list(boxes), dtype=float).tolist()
+    ]
+
+
+def scale_shapes(size_px: tuple[int, int], grid: dict[str, Any], panel: str = "") -> list[dict[str, Any]]:
+    """On a picture's axes: the edges of a grid's cells as one path, and a scale bar under the picture."""
+    path = "".join(f"M{x0:g},{y0:g}L{x1:g},{y1:g}" for (x0, y0), (x1, y1) in grid_lines(grid, size_px).tolist())
+    edges = {"type": "path", "path": path, "xref": f"x{panel}", "yref": f"y{panel}"}
+    edges |= {"line": {"color": "rgba(255,255,255,.35)", "width": 0.5}}
+    bar: dict[str, Any] = {"type": "line", "xref": f"x{panel}", "x0": 0, "x1": bar_px(size_px[0])}
+    bar |= {"yref": f"y{panel} domain", "ysizemode": "pixel", "yanchor": 0, "y0": -9, "y1": -9}
+    return [edges, bar | {"line": {"color": INK, "width": 3}}]
+
+
+def scale_words(size_px: tuple[int, int], grid: dict[str, Any], panel: str = "") -> dict[str, Any]:
+    """What stands beside the scale bar: its length, and how large a visual token is."""
+    length = bar_px(size_px[0])
+    words = {"text": f"{length} px   {token_words(grid)}", "font": {"size": 11}, "showarrow": False}
+    place = {"x": length, "xref": f"x{panel}", "xanchor": "left", "xshift": 4}
+    return words | place | {"y": 0, "yref": f"y{panel} domain", "yanchor": "middle", "yshift": -9}
 
 
 def patch_figure(weights: np.ndarray, tokens: Sequence[str]) -> go.Figure:

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import LineCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -22,9 +23,10 @@ from PIL import Image
 
 from vifscope.figures.lights import BRANCHES
 from vifscope.figures.palette import MAP_COLOURS, shortened
+from vifscope.figures.scale import bar_px, grid_lines, token_words
 from vifscope.figures.theme import COLUMN_IN, FONT_PT, LIGHT, TEXT_IN, Drawing, Theme, style
 
-_GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.15, 0.55
+_GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _SCALE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.135, 0.15, 0.55
 _WIDEST_PANEL_IN = 1.35
 _MOST = {"question": 220, "answer": 80, "response": 160}  # characters of a caption
 
@@ -33,30 +35,37 @@ _MOST = {"question": 220, "answer": 80, "response": 160}  # characters of a capt
 class StripRow:
     """One sample: its picture with target boxes, its maps from left to right, and the words under them.
 
+    grid:   of the visual tokens on the picture.
     lights: of each map the spotlights over it, [K, 4] (x, y and radius in pixels, weight); none by default.
     """
 
     picture: Image.Image
+    grid: dict[str, Any]
     boxes: Iterable[Any]
     maps: Sequence[np.ndarray]
     caption: str
     lights: Sequence[np.ndarray] = ()
 
 
-def map_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN) -> Figure:
+def map_strip_figure(
+    strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN, grid: bool = True
+) -> Figure:
     """A row a sample: the image with its target boxes, then its map in each layer; under it question and answers.
 
+    Under the image are a scale bar in its pixels and the size of a visual token; `grid` draws the edges of the tokens.
     strip: `map_strip`. All maps share one square-root colour scale, which ends at the 99.8 % quantile of their values.
     """
     rows = [_strip_row(part, _caption(part.iloc[0])) for _, part in strip.groupby("sample_id", sort=False)]
     titles = [f"layer {layer}" for layer in strip["layer"].unique()]
-    return _draw(rows, titles, [], theme, width_in)
+    return _draw(rows, titles, [], theme, width_in, grid)
 
 
-def side_by_side_figure(maps: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN) -> Figure:
+def side_by_side_figure(
+    maps: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN, grid: bool = True
+) -> Figure:
     """A row a sample: the image with its target boxes, then its maps in the same layers of each run (paper Figure 6).
 
-    maps: `maps_frame` of a comparison. One colour scale, as in `map_strip_figure`.
+    maps: `maps_frame` of a comparison. One colour scale, grid and scale bar as in `map_strip_figure`.
     """
     rows = []
     for _, part in maps.groupby("sample_id", sort=False):
@@ -64,21 +73,23 @@ def side_by_side_figure(maps: pd.DataFrame, *, theme: Theme = LIGHT, width_in: f
         rows.append(_strip_row(part, _caption(part.iloc[0], [(row["run"], row) for row in first_of_run])))
     columns = maps[["run", "layer"]].drop_duplicates()
     heads = [(_clip(shortened(str(run), 24), 24), len(part)) for run, part in columns.groupby("run", sort=False)]
-    return _draw(rows, [f"layer {layer}" for layer in columns["layer"]], heads, theme, width_in)
+    return _draw(rows, [f"layer {layer}" for layer in columns["layer"]], heads, theme, width_in, grid)
 
 
-def light_strip_figure(strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = COLUMN_IN) -> Figure:
+def light_strip_figure(
+    strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = COLUMN_IN, grid: bool = True
+) -> Figure:
     """A row a sample: the image with its target boxes, then its spotlights from the question alone and with the answer
     (paper Figure 5), each a circle of one spread, the wider its line the larger its weight.
 
-    strip: `light_strip`. One colour scale, as in `map_strip_figure`.
+    strip: `light_strip`. One colour scale, grid and scale bar as in `map_strip_figure`.
     """
     rows = [
         replace(_strip_row(part, _caption(part.iloc[0])), lights=part["lights"].tolist())
         for _, part in strip.groupby("sample_id", sort=False)
     ]
     titles = [BRANCHES[branch] for branch in strip["branch"].unique()]
-    return _draw(rows, titles, [], theme, width_in, "density, 1 = uniform; one square-root scale")
+    return _draw(rows, titles, [], theme, width_in, grid, "density, 1 = uniform; one square-root scale")
 
 
 def _draw(
@@ -87,13 +98,16 @@ def _draw(
     heads: Sequence[tuple[str, int]],
     theme: Theme,
     width_in: float,
+    grid: bool,
     unit: str = "flow per image area, 1 = uniform; one square-root scale for all maps",
 ) -> Figure:
     """titles: of the columns of maps.      heads: words over them, and over how many each."""
     panel_in = min((width_in - 2 * _EDGE_IN - len(titles) * _GAP_IN) / (len(titles) + 1), _WIDEST_PANEL_IN)
     captions = [_wrap(row.caption, width_in - 2 * _EDGE_IN) for row in rows]
     heights = [panel_in * min(row.picture.height / row.picture.width, 2.0) for row in rows]
-    blocks = [height + _LINE_IN * len(lines) + 0.12 for height, lines in zip(heights, captions, strict=True)]
+    blocks = [
+        height + _SCALE_IN + _LINE_IN * len(lines) + 0.12 for height, lines in zip(heights, captions, strict=True)
+    ]
     head_in = _HEAD_IN + (_LINE_IN if heads else 0)
     total_in = head_in + sum(blocks) + _BAR_IN
     values = np.concatenate([shown.ravel() for row in rows for shown in row.maps])
@@ -119,13 +133,17 @@ def _draw(
             for column, shown in enumerate([row.picture, *row.maps]):
                 axes = place(_EDGE_IN + column * (panel_in + _GAP_IN), top_in, panel_in, height)
                 _panel(axes, shown, row.picture.size, norm)
+                if column == 0 and grid:
+                    _draw_grid(axes, row, height)
                 _draw_boxes(axes, row.boxes, theme, bold=column == 0)
                 if column and row.lights:
                     _draw_lights(axes, row.lights[column - 1], theme)
                 if number == 0:
                     axes.set_title(["image", *titles][column], pad=3)
+            shown_in = height * row.picture.width / row.picture.height  # in the middle of its panel
+            _draw_scale(place(_EDGE_IN + (panel_in - shown_in) / 2, top_in + height, shown_in, _SCALE_IN), row, theme)
             text: dict[str, Any] = {"va": "top", "ha": "left", "linespacing": 1.15, "parse_math": False}
-            below = 1 - (top_in + height + 0.03) / total_in
+            below = 1 - (top_in + height + _SCALE_IN + 0.03) / total_in
             figure.text(_EDGE_IN / width_in, below, "\n".join(lines), fontsize=FONT_PT - 1, **text)
             top_in += block
         bar = place(_EDGE_IN + panel_in + _GAP_IN, total_in - _BAR_IN + 0.08, width_in * 0.5, 0.09)
@@ -146,6 +164,26 @@ def _panel(axes: Axes, shown: Any, size_px: tuple[int, int], norm: PowerNorm) ->
     axes.spines[:].set_visible(False)
 
 
+def _draw_grid(axes: Axes, row: StripRow, height_in: float) -> None:
+    """Edges of the visual tokens, no wider than a tenth of one, light on a dark image and dark on a light one."""
+    _, y0, _, y1 = row.grid["rect_px"]
+    token_pt = 72 * height_in * (y1 - y0) / row.grid["rows"] / row.picture.height
+    colour = "white" if np.asarray(row.picture.convert("L")).mean() < 150 else "black"
+    line: dict[str, Any] = {"colors": colour, "linewidths": min(0.3, 0.1 * token_pt), "alpha": 0.4}
+    axes.add_collection(LineCollection(grid_lines(row.grid, row.picture.size), **line))
+
+
+def _draw_scale(axes: Axes, row: StripRow, theme: Theme) -> None:
+    """A bar of a round number of pixels, as long as on the image over it, and how large a visual token is."""
+    length = bar_px(row.picture.width)
+    axes.set(xlim=(0, row.picture.width), ylim=(0, 1))
+    axes.set_axis_off()
+    axes.plot([0, length], [0.4, 0.4], color=theme.ink, linewidth=1.5, solid_capstyle="butt")
+    said = {"va": "center", "fontsize": FONT_PT - 1.5, "color": theme.muted}
+    words = f"{length} px   {token_words(row.grid)}"
+    axes.annotate(words, (length, 0.4), (4, 0), textcoords="offset points", annotation_clip=False, **said)
+
+
 def _draw_boxes(axes: Axes, boxes: Iterable[Any], theme: Theme, *, bold: bool) -> None:
     """Target boxes; on the image, in bold, a little outside so that the line hides nothing of a tiny target."""
     wide, high = axes.get_xlim()[1], axes.get_ylim()[0]
@@ -164,7 +202,7 @@ def _draw_lights(axes: Axes, lights: np.ndarray, theme: Theme) -> None:
 
 
 def _strip_row(part: pd.DataFrame, caption: str) -> StripRow:
-    return StripRow(part["picture"].iloc[0], part["boxes"].iloc[0], part["map"].tolist(), caption)
+    return StripRow(part["picture"].iloc[0], part["grid"].iloc[0], part["boxes"].iloc[0], part["map"].tolist(), caption)
 
 
 def _caption(row: pd.Series, responses: Sequence[tuple[str, pd.Series]] = ()) -> str:

@@ -19,6 +19,7 @@ from plotly.colors import sample_colorscale
 from vif_core.errors import UsageError
 from vifscope.figures.lights import by_layer
 from vifscope.figures.palette import MAP_COLOURS
+from vifscope.figures.scale import bar_px, grid_lines, token_words
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
 
@@ -81,6 +82,9 @@ def _told(run: RunStore, sample_id: str, layers: pd.DataFrame) -> dict[str, Any]
         "wide": wide,
         "high": high,
         "rect": list(grid["rect_px"]) if grid else [0, 0, wide, high],
+        "lines": grid_lines(grid, (wide, high)).round(3).tolist() if grid else [],
+        "bar": bar_px(wide),
+        "scale": f"{bar_px(wide)} px" + (f"   {token_words(grid)}" if grid else ""),
         "boxes": [list(box) for box in sample["boxes"]] if sample["boxes"] is not None else [],
         "depth": len(flow),
         "maps": [None if np.isnan(shown).any() else shown.round(5).tolist() for shown in maps],

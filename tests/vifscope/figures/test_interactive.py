@@ -72,6 +72,17 @@ def test_a_map_lies_where_its_grid_lies_on_the_image(maps):
     assert (figure.layout.shapes[0].x0, figure.layout.shapes[0].y1) == (1, 4)
 
 
+def test_a_map_has_the_lines_of_its_grid_and_a_scale_bar(maps):
+    figure = overlay_figure("/picture", (100, 90), {"rect_px": [10, 20, 50, 80]}, maps[0], [[1, 2, 3, 4]])
+    _, lines, bar = figure.layout.shapes
+    assert lines.path.count("M") == COLS + 1 + ROWS + 1
+    assert lines.path.startswith("M10,20L10,80M20,20L20,80")
+    (words,) = figure.layout.annotations
+    assert words.text == f"{bar.x1 - bar.x0} px   visual token 10 × 20 px"
+    assert bar.yanchor == words.y == 0, "at the picture's lower edge"
+    assert bar.y0 == bar.y1 == words.yshift < 0, "and a little under it, in pixels of the screen"
+
+
 def test_ranks_are_a_permutation_with_the_largest_first(maps):
     found = ranks(maps[0])
     assert sorted(found.ravel()) == list(range(1, ROWS * COLS + 1))
