@@ -129,6 +129,12 @@ def violin_frame(run: RunStore, map_kind: str = "raw") -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def weight_quantiles(violin: pd.DataFrame, at: Sequence[float]) -> list[float]:
+    """Quantiles of one layer's weights, exact to a bin of `violin_frame`."""
+    reached = np.searchsorted(violin["share"].cumsum() - 1e-9, at)
+    return violin["weight"].iloc[reached].tolist()
+
+
 def map_strip(
     run: RunStore, sample_ids: Sequence[str] | None = None, layers: Sequence[int] | None = None, map_kind: str = "raw"
 ) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,16 +11,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from PIL import Image
 from plotly.subplots import make_subplots
 
+from vifscope.figures.frames import weight_quantiles
 from vifscope.figures.palette import MAP_COLOURS, shortened
 from vifscope.figures.scale import bar_px, grid_lines, token_words
 
-INK = "#7d8894"
+INK = "#737d88"
 RULE = "rgba(125,136,148,.25)"
 BOX = "#ff5a1f"
 RUNS = ("#7d8894", "#d55e00", "#2a8fcf", "#009e73", "#b3548c", "#a67c00")
 """Colours of the runs by their place; the first is the baseline's."""
+
+RATIO, VIOLIN = "#d55e00", "#7fb3d5"
+"""Of a run's visual ratio and weights where it stands alone."""
 
 LABELS = {"visual_ratio": "visual ratio", "visual_entropy": "entropy (nats)", "box_lift": "box lift"}
 STRIP_PX, CURVE_PX = 74, 104
@@ -54,7 +61,7 @@ def spine_figure(tracks: Sequence[Track], metrics: Sequence[str]) -> go.Figure:
     for row, metric in enumerate(metrics, len(strips) + 1):
         for number, track in enumerate(tracks):
             frame = track.curves.rename(columns={f"{metric}_low": "low", f"{metric}_high": "high"})
-            for trace in _lines(frame, metric, RUNS[number % len(RUNS)], track.name):
+            for trace in curve(frame, metric, RUNS[number % len(RUNS)], track.name):
                 figure.add_trace(trace, row, 1)
         figure.update_yaxes(title_text=LABELS.get(metric, metric), rangemode="tozero", row=row, col=1)
     depth = max(len(track.curves) for track in tracks)
@@ -106,7 +113,8 @@ def overlay_figure(
 
 def box_shapes(boxes: Iterable[Any], panel: str = "", colour: str = BOX) -> list[dict[str, Any]]:
     """Target boxes (xyxy in pixels) on the axes xPANEL and yPANEL."""
-    line = {"xref": f"x{panel}", "yref": f"y{panel}", "type": "rect", "line": {"color": colour, "width": 2}}
+    line: dict[str, Any] = {"type": "rect", "xref": f"x{panel}", "yref": f"y{panel}"}
+    line["line"] = {"color": colour, "width": 2}
     return [
         {**line, "x0": x0, "y0": y0, "x1": x1, "y1": y1}
         for x0, y0, x1, y1 in np.array(list(boxes), dtype=float).tolist()
@@ -116,7 +124,7 @@ def box_shapes(boxes: Iterable[Any], panel: str = "", colour: str = BOX) -> list
 def scale_shapes(size_px: tuple[int, int], grid: dict[str, Any], panel: str = "") -> list[dict[str, Any]]:
     """On a picture's axes: the edges of a grid's cells as one path, and a scale bar under the picture."""
     path = "".join(f"M{x0:g},{y0:g}L{x1:g},{y1:g}" for (x0, y0), (x1, y1) in grid_lines(grid, size_px).tolist())
-    edges = {"type": "path", "path": path, "xref": f"x{panel}", "yref": f"y{panel}"}
+    edges: dict[str, Any] = {"type": "path", "path": path, "xref": f"x{panel}", "yref": f"y{panel}"}
     edges |= {"line": {"color": "rgba(255,255,255,.35)", "width": 0.5}}
     bar: dict[str, Any] = {"type": "line", "xref": f"x{panel}", "x0": 0, "x1": bar_px(size_px[0])}
     bar |= {"yref": f"y{panel} domain", "ysizemode": "pixel", "yanchor": 0, "y0": -9, "y1": -9}
@@ -126,7 +134,7 @@ def scale_shapes(size_px: tuple[int, int], grid: dict[str, Any], panel: str = ""
 def scale_words(size_px: tuple[int, int], grid: dict[str, Any], panel: str = "") -> dict[str, Any]:
     """What stands beside the scale bar: its length, and how large a visual token is."""
     length = bar_px(size_px[0])
-    words = {"text": f"{length} px   {token_words(grid)}", "font": {"size": 11}, "showarrow": False}
+    words: dict[str, Any] = {"text": f"{length} px   {token_words(grid)}", "font": {"size": 11}, "showarrow": False}
     place = {"x": length, "xref": f"x{panel}", "xanchor": "left", "xshift": 4}
     return words | place | {"y": 0, "yref": f"y{panel} domain", "yanchor": "middle", "yshift": -9}
 
@@ -176,11 +184,13 @@ def multiples_figure(maps: np.ndarray, word: str) -> go.Figure:
 def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFrame], names: Sequence[str]) -> go.Figure:
     """Weights of single visual tokens by layer, log axis (paper Figure 2), under the visual ratio with its interval.
 
+    A bar over each violin's middle half, a dot at its median.
+
     violins: `frames.violin_frame` of each run.     ratios: `frames.attenuation_frame` of each run.
     """
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     for number, (violin, ratio, name) in enumerate(zip(violins, ratios, names, strict=True)):
-        colour = RUNS[number % len(RUNS)]
+        colour, body = (RATIO, VIOLIN) if len(names) == 1 else (RUNS[number % len(RUNS)],) * 2
         offset = 0.0 if len(names) == 1 else (number - (len(names) - 1) / 2) * 0.8 / len(names)
         for layer in violin["layer"].unique().tolist():
             part = violin[violin["layer"] == layer]
@@ -190,20 +200,35 @@ def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFram
                 go.Scatter(
                     x=[*(layer + offset - half), *(layer + offset + half)[::-1]],
                     y=[*part["weight"], *part["weight"][::-1]],
-                    fill="toself", mode="lines", line={"width": 0.5, "color": colour}, opacity=0.45,
+                    fill="toself", mode="lines", line={"width": 0.5, "color": body}, opacity=0.45,
                     showlegend=False, hoverinfo="skip",
                 )
             )  # fmt: skip
+        middles = pd.DataFrame(
+            [weight_quantiles(part, (0.25, 0.5, 0.75)) for _, part in violin.groupby("layer")],
+            columns=["low", "middle", "high"], index=violin["layer"].unique() + offset,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=middles.index, y=middles["middle"], mode="markers", showlegend=False, marker={"size": 4, "color": INK},
+            customdata=middles[["low", "high"]], error_y={
+                "type": "data", "symmetric": False, "array": middles["high"] - middles["middle"],
+                "arrayminus": middles["middle"] - middles["low"], "width": 0, "thickness": 2,
+            },
+            hovertemplate="median %{y:.3g} (middle half %{customdata[0]:.3g} to %{customdata[1]:.3g})<extra></extra>",
+        )  # fmt: skip
         renamed = ratio.rename(columns={"visual_ratio_low": "low", "visual_ratio_high": "high"})
-        for trace in _lines(renamed, "visual_ratio", colour, name):
+        for trace in curve(renamed, "visual_ratio", colour, name):
             figure.add_trace(trace, secondary_y=True)
     figure.update_yaxes(type="log", title_text="weight of a visual token", exponentformat="power", secondary_y=False)
     figure.update_yaxes(
         title_text="visual ratio", rangemode="tozero", showgrid=False, tickmode="linear", dtick=0.2, secondary_y=True
     )
-    figure.update_xaxes(title_text="layer", dtick=1 if len(ratios[0]) <= 24 else 4)
+    figure.update_xaxes(title_text="decoder layer", dtick=1 if len(ratios[0]) <= 24 else 4)
     figure.update_layout(
-        height=380, margin={"l": 70, "r": 60, "t": 14, "b": 44}, legend={"orientation": "h", "y": -0.2}
+        height=380,
+        margin={"l": 70, "r": 60, "t": 14, "b": 44},
+        legend={"orientation": "h", "y": -0.2},
+        showlegend=len(names) > 1,
     )
     return quiet(figure)
 
@@ -252,22 +277,44 @@ def _over_maximum(weights: np.ndarray) -> np.ndarray:
     return weights.astype(float) / top if top > 0 else weights.astype(float)
 
 
-def _lines(frame: pd.DataFrame, metric: str, colour: str, name: str) -> list[go.Scatter]:
-    """A curve, over the band of its interval where it has one."""
+def curve(frame: pd.DataFrame, metric: str, colour: str, name: str, **how: Any) -> list[go.Scatter]:
+    """A curve by layer, over the band of its interval where it has one; a gap where undefined.
+
+    frame: columns layer, the metric, and low and high where there is an interval.   how: of the curve's trace.
+    """
     layers = frame["layer"].tolist()
-    traces = []
+    traces, interval, how = [], "", {"marker": {"size": 5}, **how}
     if "low" in frame and frame["low"].notna().any():
-        band = [*frame["high"], *frame["low"][::-1]]
-        traces.append(
-            go.Scatter(
-                x=layers + layers[::-1], y=band, fill="toself", mode="none", fillcolor=colour, opacity=0.25,
-                showlegend=False, hoverinfo="skip",
-            )
-        )  # fmt: skip
+        x, y = _band(frame)
+        shape: dict[str, Any] = {"fill": "toself", "mode": "none", "fillcolor": colour, "opacity": 0.25}
+        traces.append(go.Scatter(x=x, y=y, showlegend=False, hoverinfo="skip", **shape))
+        how = {"customdata": frame[["low", "high"]].to_numpy(float), **how}
+        interval = " (%{customdata[0]:.4g} to %{customdata[1]:.4g})"
     traces.append(
         go.Scatter(
             x=layers, y=frame[metric].tolist(), mode="lines+markers", name=name, line={"color": colour, "width": 2},
-            marker={"size": 5}, hovertemplate=f"{name}: %{{y:.4g}}<extra></extra>",
+            hovertemplate=f"{name}: %{{y:.4g}}{interval}<extra></extra>", **how,
         )
     )  # fmt: skip
     return traces
+
+
+def _band(frame: pd.DataFrame) -> tuple[list[float | None], list[float | None]]:
+    """Outline of the intervals, x and y: a polygon for each stretch of layers that have one, None between them."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    known = frame["low"].notna()
+    for _, part in frame[known].groupby((~known).cumsum()[known]):
+        layers = part["layer"].tolist()
+        x += [*layers, *layers[::-1], None]
+        y += [*part["high"], *part["low"][::-1], None]
+    return x[:-1], y[:-1]
+
+
+def picture_source(picture: Image.Image, longest_px: int) -> str:
+    """A picture as an address that holds it, made smaller where its longest side is longer."""
+    shown = picture.copy()
+    shown.thumbnail((longest_px, longest_px))
+    encoded = io.BytesIO()
+    shown.save(encoded, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}"

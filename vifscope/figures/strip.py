@@ -24,7 +24,7 @@ from PIL import Image
 from vifscope.figures.lights import BRANCHES
 from vifscope.figures.palette import MAP_COLOURS, shortened
 from vifscope.figures.scale import bar_px, grid_lines, token_words
-from vifscope.figures.theme import COLUMN_IN, FONT_PT, LIGHT, TEXT_IN, Drawing, Theme, style
+from vifscope.figures.theme import FONT_PT, LIGHT, TEXT_IN, Drawing, Theme, style
 
 _GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _SCALE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.135, 0.15, 0.55
 _WIDEST_PANEL_IN = 1.35
@@ -47,72 +47,70 @@ class StripRow:
     lights: Sequence[np.ndarray] = ()
 
 
-def map_strip_figure(
-    strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN, grid: bool = True
-) -> Figure:
-    """A row a sample: the image with its target boxes, then its map in each layer; under it question and answers.
+@dataclass(frozen=True)
+class Strip:
+    """titles: of the columns of maps.   unit: of the maps.   heads: words over the titles, and over how many each."""
 
-    Under the image are a scale bar in its pixels and the size of a visual token; `grid` draws the edges of the tokens.
-    strip: `map_strip`. All maps share one square-root colour scale, which ends at the 99.8 % quantile of their values.
-    """
+    rows: Sequence[StripRow]
+    titles: Sequence[str]
+    unit: str = "flow per image area, 1 = uniform; one square-root scale for all maps"
+    heads: Sequence[tuple[str, int]] = ()
+
+    @property
+    def largest(self) -> float:
+        """Where the colours end: the 99.8 % quantile of the values of all maps, at least 1."""
+        values = np.concatenate([shown.ravel() for row in self.rows for shown in row.maps])
+        values = values[~np.isnan(values)]
+        return max(1.0, float(np.quantile(values, 0.998))) if values.size else 1.0
+
+
+def of_layers(strip: pd.DataFrame) -> Strip:
+    """A row a sample: the image with its target boxes, then its map in each layer. strip: `map_strip`."""
     rows = [_strip_row(part, _caption(part.iloc[0])) for _, part in strip.groupby("sample_id", sort=False)]
-    titles = [f"layer {layer}" for layer in strip["layer"].unique()]
-    return _draw(rows, titles, [], theme, width_in, grid)
+    return Strip(rows, [f"layer {layer}" for layer in strip["layer"].unique()])
 
 
-def side_by_side_figure(
-    maps: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = TEXT_IN, grid: bool = True
-) -> Figure:
+def of_runs(maps: pd.DataFrame) -> Strip:
     """A row a sample: the image with its target boxes, then its maps in the same layers of each run (paper Figure 6).
 
-    maps: `maps_frame` of a comparison. One colour scale, grid and scale bar as in `map_strip_figure`.
+    maps: `maps_frame` of a comparison.
     """
     rows = []
     for _, part in maps.groupby("sample_id", sort=False):
         first_of_run = [run.iloc[0] for _, run in part.groupby("run", sort=False)]
         rows.append(_strip_row(part, _caption(part.iloc[0], [(row["run"], row) for row in first_of_run])))
     columns = maps[["run", "layer"]].drop_duplicates()
-    heads = [(_clip(shortened(str(run), 24), 24), len(part)) for run, part in columns.groupby("run", sort=False)]
-    return _draw(rows, [f"layer {layer}" for layer in columns["layer"]], heads, theme, width_in, grid)
+    heads = [(shortened(str(run), 24), len(part)) for run, part in columns.groupby("run", sort=False)]
+    return Strip(rows, [f"layer {layer}" for layer in columns["layer"]], heads=heads)
 
 
-def light_strip_figure(
-    strip: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float = COLUMN_IN, grid: bool = True
-) -> Figure:
+def of_lights(strip: pd.DataFrame) -> Strip:
     """A row a sample: the image with its target boxes, then its spotlights from the question alone and with the answer
-    (paper Figure 5), each a circle of one spread, the wider its line the larger its weight.
-
-    strip: `light_strip`. One colour scale, grid and scale bar as in `map_strip_figure`.
+    (paper Figure 5), each a circle of one spread, the wider its line the larger its weight. strip: `light_strip`.
     """
     rows = [
         replace(_strip_row(part, _caption(part.iloc[0])), lights=part["lights"].tolist())
         for _, part in strip.groupby("sample_id", sort=False)
     ]
     titles = [BRANCHES[branch] for branch in strip["branch"].unique()]
-    return _draw(rows, titles, [], theme, width_in, grid, "density, 1 = uniform; one square-root scale")
+    return Strip(rows, titles, "density, 1 = uniform; one square-root scale")
 
 
-def _draw(
-    rows: Sequence[StripRow],
-    titles: Sequence[str],
-    heads: Sequence[tuple[str, int]],
-    theme: Theme,
-    width_in: float,
-    grid: bool,
-    unit: str = "flow per image area, 1 = uniform; one square-root scale for all maps",
-) -> Figure:
-    """titles: of the columns of maps.      heads: words over them, and over how many each."""
+def strip_figure(strip: Strip, *, theme: Theme = LIGHT, width_in: float = TEXT_IN, grid: bool = True) -> Figure:
+    """Images, their maps on one square-root colour scale, and under each row its question and answers.
+
+    Under the image are a scale bar in its pixels and the size of a visual token; `grid` draws the edges of the tokens.
+    """
+    rows, titles, heads = strip.rows, strip.titles, strip.heads
     panel_in = min((width_in - 2 * _EDGE_IN - len(titles) * _GAP_IN) / (len(titles) + 1), _WIDEST_PANEL_IN)
-    captions = [_wrap(row.caption, width_in - 2 * _EDGE_IN) for row in rows]
+    captions = [_wrap(_drawable(row.caption), width_in - 2 * _EDGE_IN) for row in rows]
     heights = [panel_in * min(row.picture.height / row.picture.width, 2.0) for row in rows]
     blocks = [
         height + _SCALE_IN + _LINE_IN * len(lines) + 0.12 for height, lines in zip(heights, captions, strict=True)
     ]
     head_in = _HEAD_IN + (_LINE_IN if heads else 0)
     total_in = head_in + sum(blocks) + _BAR_IN
-    values = np.concatenate([shown.ravel() for row in rows for shown in row.maps])
-    values = values[~np.isnan(values)]
-    largest = max(1.0, float(np.quantile(values, 0.998))) if values.size else 1.0
+    largest = strip.largest
     norm = PowerNorm(0.5, vmin=0, vmax=largest, clip=True)
 
     with style(theme):
@@ -126,7 +124,9 @@ def _draw(
         column = 1
         for words, columns in heads:
             middle = _EDGE_IN + column * (panel_in + _GAP_IN) + (columns * (panel_in + _GAP_IN) - _GAP_IN) / 2
-            figure.text(middle / width_in, 1 - 0.03 / total_in, words, va="top", ha="center", parse_math=False)
+            figure.text(
+                middle / width_in, 1 - 0.03 / total_in, _drawable(words), va="top", ha="center", parse_math=False
+            )
             column += columns
         top_in = head_in
         for number, (row, height, lines, block) in enumerate(zip(rows, heights, captions, blocks, strict=True)):
@@ -150,7 +150,7 @@ def _draw(
         roots = np.arange(0, largest**0.5 + 1e-9, max(1, round(largest**0.5 / 5)))
         ends: dict[str, Any] = {"orientation": "horizontal", "extend": "max", "ticks": roots**2}
         figure.colorbar(ScalarMappable(norm, MAP_COLOURS), cax=bar, **ends).outline.set_linewidth(0)
-        bar.set_xlabel(unit, labelpad=2)
+        bar.set_xlabel(strip.unit, labelpad=2)
     return figure
 
 
@@ -170,7 +170,7 @@ def _draw_grid(axes: Axes, row: StripRow, height_in: float) -> None:
     token_pt = 72 * height_in * (y1 - y0) / row.grid["rows"] / row.picture.height
     colour = "white" if np.asarray(row.picture.convert("L")).mean() < 150 else "black"
     line: dict[str, Any] = {"colors": colour, "linewidths": min(0.3, 0.1 * token_pt), "alpha": 0.4}
-    axes.add_collection(LineCollection(grid_lines(row.grid, row.picture.size), **line))
+    axes.add_collection(LineCollection([*grid_lines(row.grid, row.picture.size)], **line))
 
 
 def _draw_scale(axes: Axes, row: StripRow, theme: Theme) -> None:
@@ -179,7 +179,7 @@ def _draw_scale(axes: Axes, row: StripRow, theme: Theme) -> None:
     axes.set(xlim=(0, row.picture.width), ylim=(0, 1))
     axes.set_axis_off()
     axes.plot([0, length], [0.4, 0.4], color=theme.ink, linewidth=1.5, solid_capstyle="butt")
-    said = {"va": "center", "fontsize": FONT_PT - 1.5, "color": theme.muted}
+    said: dict[str, Any] = {"va": "center", "fontsize": FONT_PT - 1.5, "color": theme.muted}
     words = f"{length} px   {token_words(row.grid)}"
     axes.annotate(words, (length, 0.4), (4, 0), textcoords="offset points", annotation_clip=False, **said)
 
@@ -206,22 +206,25 @@ def _strip_row(part: pd.DataFrame, caption: str) -> StripRow:
 
 
 def _caption(row: pd.Series, responses: Sequence[tuple[str, pd.Series]] = ()) -> str:
-    """Question, answer and responses (each run's, or the row's own) in one line that the font can draw."""
+    """Question, answer and responses (each run's, or the row's own) in one line."""
     said = {name: _clip(row[name], most) for name, most in _MOST.items()}
     parts = [said["question"], f"Answer: {said['answer']}" if said["answer"] else ""]
     for who, response in responses or [("Response", row)]:
         words = _clip(response["response"], _MOST["response"]) or "(empty)"
         right = response["correct"]
-        parts.append(
-            f"{_clip(shortened(who, 24), 24)}: {words}{'' if pd.isna(right) else ' (right)' if right else ' (wrong)'}"
-        )
+        verdict = "" if pd.isna(right) else " (right)" if right else " (wrong)"
+        parts.append(f"{shortened(who, 24)}: {words}{verdict}")
     return "   ".join(filter(None, parts))
 
 
 def _clip(text: Any, most: int) -> str:
     line = " ".join(str(text).split()) if isinstance(text, str) else ""
-    line = line if len(line) <= most else line[: most - 1].rstrip() + "…"
-    return "".join(char if ord(char) in _glyphs() else "□" for char in line)
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def _drawable(text: str) -> str:
+    """With a square for each character that the font lacks."""
+    return "".join(char if ord(char) in _glyphs() else "□" for char in text)
 
 
 def _wrap(text: str, width_in: float) -> list[str]:

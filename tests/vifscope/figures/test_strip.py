@@ -8,10 +8,14 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from vifscope.figures import frames
-from vifscope.figures.strip import map_strip_figure
+from vifscope.figures.strip import of_layers, strip_figure
 from vifscope.figures.theme import TEXT_IN
 
 LONG = "Which of the objects that lie between the red square and the green circle is the smallest one? " * 9
+
+
+def map_strip_figure(strip, **how):
+    return strip_figure(of_layers(strip), **how)
 
 
 def captions(figure):
