@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vifscope.claims import ablation_claim
+from vifscope.claims import ablation_claim, parts_claim
 
 RESULTS = Path("results") / "ablation.csv"  # or the ablation.csv of an experiment of your own
 
@@ -34,3 +34,4 @@ table.drop(columns=[column for column in table if column.startswith("percent")])
 
 # %%
 print(ablation_claim(table).sentence)
+print(parts_claim(table).sentence)

@@ -200,7 +200,7 @@ def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFram
                 go.Scatter(
                     x=[*(layer + offset - half), *(layer + offset + half)[::-1]],
                     y=[*part["weight"], *part["weight"][::-1]],
-                    fill="toself", mode="lines", line={"width": 0.5, "color": body}, opacity=0.45,
+                    fill="toself", mode="lines", line={"width": 0.5, "color": body}, fillcolor=body, opacity=0.6,
                     showlegend=False, hoverinfo="skip",
                 )
             )  # fmt: skip
@@ -219,6 +219,7 @@ def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFram
         renamed = ratio.rename(columns={"visual_ratio_low": "low", "visual_ratio_high": "high"})
         for trace in curve(renamed, "visual_ratio", colour, name):
             figure.add_trace(trace, secondary_y=True)
+    shade_deep(figure, ratios[0], named=True)
     figure.update_yaxes(type="log", title_text="weight of a visual token", exponentformat="power", secondary_y=False)
     figure.update_yaxes(
         title_text="visual ratio", rangemode="tozero", showgrid=False, tickmode="linear", dtick=0.2, secondary_y=True
@@ -226,7 +227,7 @@ def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFram
     figure.update_xaxes(title_text="decoder layer", dtick=1 if len(ratios[0]) <= 24 else 4)
     figure.update_layout(
         height=380,
-        margin={"l": 70, "r": 60, "t": 14, "b": 44},
+        margin={"l": 70, "r": 60, "t": 22, "b": 44},
         legend={"orientation": "h", "y": -0.2},
         showlegend=len(names) > 1,
     )
@@ -243,6 +244,17 @@ def ranks(weights: np.ndarray) -> np.ndarray:
     found = np.empty(weights.size, dtype=np.int64)
     found[order] = np.arange(1, weights.size + 1)
     return found.reshape(weights.shape)
+
+
+def shade_deep(figure: go.Figure, frame: pd.DataFrame, *, named: bool = False) -> None:
+    """A ground under the deep layers of every panel; frame: layer and deep, a row a layer. named: say so over it."""
+    first, last = frame.loc[frame["deep"], "layer"].min(), frame["layer"].max()
+    ground: dict[str, Any] = {"fillcolor": RULE, "opacity": 0.6, "line_width": 0, "layer": "below"}
+    panels = {"row": "all", "col": "all"} if figure._grid_ref else {}
+    figure.add_vrect(first - 0.5, last + 0.6, **panels, **ground)
+    if named:
+        words: dict[str, Any] = {"text": "deep layers", "showarrow": False, "font": {"size": 11}}
+        figure.add_annotation(x=(first + last) / 2, y=1, yref="paper", yanchor="bottom", **words)
 
 
 def quiet(figure: go.Figure) -> go.Figure:

@@ -18,7 +18,7 @@ from plotly.subplots import make_subplots
 
 from vifscope.figures.contrast import NEUTRAL, PANELS
 from vifscope.figures.frames import SHARES
-from vifscope.figures.interactive import BOX, INK, RATIO, RULE, RUNS, curve, picture_source, quiet
+from vifscope.figures.interactive import BOX, INK, RATIO, RULE, RUNS, curve, picture_source, quiet, shade_deep
 from vifscope.figures.palette import MAP_COLOURS, shortened
 from vifscope.figures.scale import bar_px, grid_lines, token_words
 from vifscope.figures.static import SHARE_NAMES
@@ -173,11 +173,8 @@ def _two_panels(frame: pd.DataFrame, colours: dict[str, str], heights: tuple[flo
         for trace in curve(frame.rename(columns=columns), metric, colour, PANELS[metric], showlegend=False):
             figure.add_trace(trace, row, 1)
         figure.update_yaxes(title_text=PANELS[metric], rangemode="tozero", row=row, col=1)
-    _shade_deep(figure, frame)
+    shade_deep(figure, frame, named=True)
     _dashed(figure, 1, row=2, col=1)
-    middle = (frame.loc[frame["deep"], "layer"].min() + len(frame) - 1) / 2
-    named: dict[str, Any] = {"yref": "paper", "yanchor": "bottom", "showarrow": False, "font": {"size": 11}}
-    figure.add_annotation(text="deep layers", x=middle, y=1, **named)
     return _by_layer(figure, len(frame), 400)
 
 
@@ -208,7 +205,7 @@ def _panels(
         if shown[middle].isna().all():
             _say(figure, "undefined", place + 1)
     depth = table["layer"].nunique()
-    _shade_deep(figure, table.drop_duplicates("layer"))
+    shade_deep(figure, table.drop_duplicates("layer"))
     _name(figure, "deep layers", {"symbol": "square", "size": 12, "color": RULE})
     if table["injected"].any():
         _name(figure, "injected layer", {"symbol": "triangle-up", "size": 8, "color": INK})
@@ -239,12 +236,6 @@ def _say(figure: go.Figure, words: str, panel: int) -> None:
     place: dict[str, Any] = {"x": 0.5, "y": 0.5, "xref": f"x{number} domain", "yref": f"y{number} domain"}
     figure.add_annotation(text=words, showarrow=False, **place)
     figure.update_layout({f"yaxis{number}": {"showticklabels": False}})
-
-
-def _shade_deep(figure: go.Figure, frame: pd.DataFrame) -> None:
-    first = frame.loc[frame["deep"], "layer"].min()
-    ground: dict[str, Any] = {"fillcolor": RULE, "opacity": 0.6, "line_width": 0, "layer": "below"}
-    figure.add_vrect(first - 0.5, frame["layer"].max() + 0.6, row="all", col="all", **ground)
 
 
 def _by_layer(figure: go.Figure, depth: int, height_px: int) -> go.Figure:

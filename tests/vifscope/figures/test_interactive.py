@@ -106,7 +106,13 @@ def test_violins_stand_beside_each_other_and_the_ratio_has_an_axis_of_its_own():
     columns = {"layer": [0, 0, 1, 1], "weight": [0.01, 0.1] * 2, "density": [1.0, 2.0] * 2, "share": [0.4, 0.6] * 2}
     violin = pd.DataFrame(columns)
     ratio = pd.DataFrame(
-        {"layer": [0, 1], "visual_ratio": [0.5, 0.4], "visual_ratio_low": 0.3, "visual_ratio_high": 0.6}
+        {
+            "layer": [0, 1],
+            "deep": [False, True],
+            "visual_ratio": [0.5, 0.4],
+            "visual_ratio_low": 0.3,
+            "visual_ratio_high": 0.6,
+        }
     )
     figure = violins_figure([violin, violin], [ratio, ratio], ["a", "b"])
     shapes = [trace for trace in figure.data if trace.fill and trace.yaxis != "y2"]
@@ -114,6 +120,7 @@ def test_violins_stand_beside_each_other_and_the_ratio_has_an_axis_of_its_own():
     assert (len(shapes), len(lines)) == (4, 2)
     assert max(shapes[0].x) <= min(shapes[2].x)
     assert figure.layout.yaxis.type == "log"
+    assert [shape.x0 for shape in figure.layout.shapes] == [0.5], "the deep layers"
     medians = [trace for trace in figure.data if trace.error_y.array is not None]
     assert [trace.y.tolist() for trace in medians] == [[0.1, 0.1]] * 2
     assert medians[0].customdata.tolist() == [[0.01, 0.1]] * 2

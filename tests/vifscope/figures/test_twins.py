@@ -49,8 +49,6 @@ def test_a_run_s_figures_say_the_same_drawn_and_interactive(lit, name):
     drawn, shown = drawn_words(gallery.figure(name)), words_of(gallery.interactive(name))
     if name in captions:
         drawn = {word for word in drawn if "   " not in word and "Response" not in word}
-    if name == "violins":
-        drawn -= {"deep layers"}
     assert drawn <= shown
 
 
