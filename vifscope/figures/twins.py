@@ -62,7 +62,7 @@ def shares_figure(frame: pd.DataFrame) -> go.Figure:
 
 def curves_figure(curves: pd.DataFrame) -> go.Figure:
     """Every metric by layer, a line a run with its 95 % band (`contrast.curves_figure`). curves: `curves_frame`."""
-    tops = {metric: max(NEUTRAL.get(metric, 0), shown["high"].max()) for metric, shown in _by_metric(curves)}
+    tops = {metric: np.nanmax([*shown["high"], NEUTRAL.get(metric, 0)]) for metric, shown in _by_metric(curves)}
     ends = {metric: (0.0, 1.08 * top if top > 0 else 1.0) for metric, top in tops.items()}
     figure = _panels(curves, "mean", ends, RUNS)
     for place, metric in enumerate(PANELS):
@@ -79,7 +79,7 @@ def differences_figure(differences: pd.DataFrame) -> go.Figure:
     by_layer = differences[differences["scope"] == "layer"]
     ends = {}
     for metric, shown in _by_metric(by_layer):
-        low, high = min(shown["low"].min(), 0), max(shown["high"].max(), 0)
+        low, high = np.nanmin([*shown["low"], 0]), np.nanmax([*shown["high"], 0])
         air = 0.08 * (high - low) or 1.0
         ends[metric] = (low - air, high + air)
     figure = _panels(by_layer, "difference", ends, RUNS[1:])

@@ -111,6 +111,14 @@ def test_injected_layers_are_marked_at_the_foot_of_each_panel(comparison):
             assert set(mark.y) == {axis.range[0]}
 
 
+def test_metrics_without_values_are_said_to_be_undefined(run_of):
+    comparison = Comparison([run_of(3, boxes=False)] * 2)
+    for name in ("curves", "differences"):
+        figure = comparison.interactive(name)
+        assert [note.text for note in figure.layout.annotations].count("undefined") == 2, "box mass and box lift"
+        assert all(np.isfinite(axis.range).all() for axis in figure.select_yaxes())
+
+
 def test_accuracies_are_the_frame_in_points(comparison):
     (points,) = comparison.interactive("accuracy").data
     np.testing.assert_allclose(points.x, 100 * comparison.accuracy["difference"])
