@@ -27,7 +27,8 @@ pd.read_csv(Path("paper") / "table3.csv").pivot(index="benchmark", columns="mode
 
 # %%
 table = pd.read_csv(RESULTS)
-table.drop(columns=[column for column in table if column.startswith("percent")])
+columns = ["arm", "measure", "seeds", "n", "mean", "control", "difference", "difference_low", "difference_high"]
+table[columns].round(4)
 
 # %% [markdown]
 # Whether it holds here:

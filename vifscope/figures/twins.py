@@ -124,6 +124,7 @@ def strip_figure(strip: Strip, width_px: int = TEXT_PX) -> go.Figure:
     step = panel + _GAP_PX
     figure = go.Figure()
     words: list[dict[str, Any]] = []
+    shapes: list[dict[str, Any]] = []  # set at once: plotly checks all that it holds each time one is added
     top = float(_LINE_PX * (2 if strip.heads else 1) + 4)
     for column, title in enumerate(["image", *strip.titles]):
         words.append(_words(title, column * step + panel / 2, top - 4, xanchor="center", yanchor="bottom"))
@@ -137,13 +138,17 @@ def strip_figure(strip: Strip, width_px: int = TEXT_PX) -> go.Figure:
         shown_px = scale * row.picture.width
         for column in range(len(row.maps) + 1):
             left = column * step + (panel - shown_px) / 2
-            _add_panel(figure, row, column, strip.titles, (left, top), scale)
+            if column == 0:
+                _add_image(figure, row, (left, top), scale)
+            else:
+                size = (shown_px, scale * row.picture.height)
+                _add_map(figure, row.maps[column - 1], strip.titles[column - 1], (left, top), size)
+            shapes += _panel_shapes(row, column, (left, top), scale)
         left = (panel - shown_px) / 2
         below = top + scale * row.picture.height
         length = bar_px(row.picture.width)
-        figure.add_shape(
-            type="line", x0=left, x1=left + length * scale, y0=below + 9, y1=below + 9, line={"color": INK, "width": 3}
-        )
+        bar: dict[str, Any] = {"type": "line", "line": {"color": INK, "width": 3}}
+        shapes.append(bar | {"x0": left, "x1": left + length * scale, "y0": below + 9, "y1": below + 9})
         said = f"{length} px   {token_words(row.grid)}"
         words.append(_words(said, left + length * scale + 5, below + 9, xanchor="left", yanchor="middle", size=11))
         lines = _wrapped(row.caption, width_px)
@@ -151,7 +156,8 @@ def strip_figure(strip: Strip, width_px: int = TEXT_PX) -> go.Figure:
         top = below + _SCALE_PX + _LINE_PX * len(lines) + 14
     height = top + _BAR_PX
     figure.update_layout(
-        width=width_px, height=height, margin={"l": 0, "r": 0, "t": 0, "b": 0}, annotations=words, hovermode="closest",
+        width=width_px, height=height, margin={"l": 0, "r": 0, "t": 0, "b": 0}, annotations=words, shapes=shapes,
+        hovermode="closest",
         coloraxis={
             "colorscale": _root_colours(), "cmin": 0, "cmax": strip.largest,
             "colorbar": {"orientation": "h", "thickness": 10, "len": 0.5, "x": step / width_px, "xanchor": "left",
@@ -247,36 +253,38 @@ def _by_layer(figure: go.Figure, depth: int, height_px: int) -> go.Figure:
     return quiet(figure)
 
 
-def _add_panel(
-    figure: go.Figure, row: StripRow, column: int, titles: Sequence[str], corner: tuple[float, float], scale: float
-) -> None:
-    """A sample's image with its grid, or one of its maps with its spotlights; boxes over either."""
-    left, top = corner
+def _add_image(figure: go.Figure, row: StripRow, corner: tuple[float, float], scale: float) -> None:
     wide, high = (scale * side for side in row.picture.size)
+    place: dict[str, Any] = {"xref": "x", "yref": "y", "x": corner[0], "y": corner[1], "sizex": wide, "sizey": high}
+    figure.add_layout_image(source=picture_source(row.picture, 640), sizing="stretch", layer="below", **place)
+
+
+def _add_map(
+    figure: go.Figure, shown: np.ndarray, title: str, corner: tuple[float, float], size: tuple[float, float]
+) -> None:
+    z, x, y = _cells(shown)
+    figure.add_heatmap(
+        z=z, x=corner[0] + size[0] * x, y=corner[1] + size[1] * y, coloraxis="coloraxis", hoverongaps=False,
+        hovertemplate=f"{title}: %{{z:.3g}}<extra></extra>",
+    )  # fmt: skip
+
+
+def _panel_shapes(row: StripRow, column: int, corner: tuple[float, float], scale: float) -> list[dict[str, Any]]:
+    """Over a sample's image the edges of its visual tokens, over a map its spotlights, and boxes over either."""
+    shapes: list[dict[str, Any]] = []
     if column == 0:
-        figure.add_layout_image(
-            source=picture_source(row.picture, 640), xref="x", yref="y", x=left, y=top, sizex=wide, sizey=high,
-            sizing="stretch", layer="below",
-        )  # fmt: skip
         lines = grid_lines(row.grid, row.picture.size) * scale + corner
         path = "".join(f"M{x0:.1f},{y0:.1f}L{x1:.1f},{y1:.1f}" for (x0, y0), (x1, y1) in lines.tolist())
-        figure.add_shape(type="path", path=path, line={"color": "rgba(255,255,255,.35)", "width": 0.5})
-    else:
-        z, x, y = _cells(row.maps[column - 1])
-        figure.add_heatmap(
-            z=z, x=left + wide * x, y=top + high * y, coloraxis="coloraxis", hoverongaps=False,
-            hovertemplate=f"{titles[column - 1]}: %{{z:.3g}}<extra></extra>",
-        )  # fmt: skip
-    colour, width = (BOX, 2) if column == 0 else ("white", 1)
+        shapes.append({"type": "path", "path": path, "line": {"color": "rgba(255,255,255,.35)", "width": 0.5}})
+    line = {"color": BOX, "width": 2} if column == 0 else {"color": "white", "width": 1}
     for box in row.boxes:
-        x0, y0, x1, y1 = np.array(box, dtype=float) * scale + [*corner, *corner]
-        figure.add_shape(type="rect", x0=x0, y0=y0, x1=x1, y1=y1, line={"color": colour, "width": width})
-    for x0, y0, radius, weight in row.lights[column - 1] if column and row.lights else ():
-        middle_x, middle_y, spread = left + scale * x0, top + scale * y0, scale * radius
-        figure.add_shape(
-            type="circle", x0=middle_x - spread, x1=middle_x + spread, y0=middle_y - spread, y1=middle_y + spread,
-            line={"color": BOX, "width": 0.7 + 2 * weight},
-        )  # fmt: skip
+        x0, y0, x1, y1 = (np.array(box, dtype=float) * scale + [*corner, *corner]).tolist()
+        shapes.append({"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "line": line})
+    for x, y, radius, weight in row.lights[column - 1].tolist() if column and row.lights else ():
+        (x0, y0), (x1, y1) = ((corner[0] + scale * (x + by), corner[1] + scale * (y + by)) for by in (-radius, radius))
+        line = {"color": BOX, "width": 0.7 + 2 * weight}
+        shapes.append({"type": "circle", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "line": line})
+    return shapes
 
 
 def _cells(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
