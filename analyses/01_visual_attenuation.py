@@ -17,7 +17,7 @@
 import os
 
 import vifscope
-from vifscope.claims import attenuation_claim
+from vifscope.claims import attenuation_claim, tail_claim
 
 MODEL = "mini-llava"  # or a hub id or folder of your own
 N = int(os.environ.get("VIFSCOPE_N", "100"))  # samples
@@ -40,3 +40,4 @@ summary[(summary["group"] == "all") & (summary["metric"] == "visual_ratio")]
 
 # %%
 print(attenuation_claim(run.store).sentence)
+print(tail_claim(run.store).sentence)

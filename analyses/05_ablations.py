@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vifscope.claims import ablation_claim
+from vifscope.claims import ablation_claim, parts_claim
 
 RESULTS = Path("results") / "ablation.csv"  # or the ablation.csv of an experiment of your own
 
@@ -27,10 +27,12 @@ pd.read_csv(Path("paper") / "table3.csv").pivot(index="benchmark", columns="mode
 
 # %%
 table = pd.read_csv(RESULTS)
-table.drop(columns=[column for column in table if column.startswith("percent")])
+columns = ["arm", "measure", "seeds", "n", "mean", "control", "difference", "difference_low", "difference_high"]
+table[columns].round(4)
 
 # %% [markdown]
 # Whether it holds here:
 
 # %%
 print(ablation_claim(table).sentence)
+print(parts_claim(table).sentence)

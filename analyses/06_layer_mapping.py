@@ -33,7 +33,8 @@ pd.DataFrame({mapping: [str(layer_pairs(mapping, NUM_LAYERS))] for mapping in MA
 
 # %%
 table = pd.read_csv(RESULTS)
-table[table["arm"].isin(["vif", *MAPPINGS])].drop(columns=[column for column in table if column.startswith("percent")])
+columns = ["arm", "measure", "seeds", "n", "mean", "control", "difference", "difference_low", "difference_high"]
+table.loc[table["arm"].isin(["vif", *MAPPINGS]), columns].round(4)
 
 # %% [markdown]
 # Whether it holds here:

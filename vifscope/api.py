@@ -13,6 +13,7 @@ from vif_core.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    import plotly.graph_objects as go
     from matplotlib.figure import Figure
 
     from vif_core.data.sample import Source
@@ -170,6 +171,10 @@ class Run:
         Raises UsageError for another name, and for spotlights and videos that the run does not hold.
         """
         return self._gallery.figure(name)
+
+    def interactive(self, name: str = "attenuation") -> go.Figure:
+        """The same figures in plotly, with the numbers under the pointer. Raises as `figure` does."""
+        return self._gallery.interactive(name)
 
     def view(self, samples: int | Sequence[str] = 12) -> View:
         """A viewer of some samples, layer by layer: a notebook shows it, and its `html` stands alone as a file.

@@ -72,13 +72,21 @@ class Claim:
 
 def attenuation_claim(run: RunStore) -> Claim:
     """Section 2: the visual ratio is high in shallow layers (here the first half) and falls in the deep ones."""
-    ratio, units = _by_layer(run, "visual_ratio")
-    num_layers = ratio.shape[1]
-    change = np.nanmean(ratio[:, list(deep_layers(num_layers))], 1) - np.nanmean(ratio[:, : num_layers // 2], 1)
+    change, units, half = _deep_less_shallow(run, "visual_ratio")
     return Claim(
         "Attention to the image falls off in deep layers", "section 2, Figures 1 and 2",
-        f"visual ratio of the deep layers less that of layers 0 to {num_layers // 2 - 1}",
-        "a falling curve", *_interval(change, units), len(ratio), threshold=0.0, above=False,
+        f"visual ratio of the deep layers less that of layers 0 to {half - 1}",
+        "a falling curve", *_interval(change, units), len(change), threshold=0.0, above=False,
+    )  # fmt: skip
+
+
+def tail_claim(run: RunStore) -> Claim:
+    """Section 2, violins of Figure 2: in deep layers no few visual tokens hold much of the weight any more."""
+    change, units, half = _deep_less_shallow(run, "top_share")
+    return Claim(
+        "The weights of single visual tokens lose their long tail in deep layers", "section 2, Figure 2",
+        f"share of the visual attention on the top 5 % of visual tokens, deep layers less layers 0 to {half - 1}",
+        "violins that near uniform", *_interval(change, units), len(change), threshold=0.0, above=False,
     )  # fmt: skip
 
 
@@ -95,11 +103,12 @@ def focus_claim(run: RunStore) -> Claim:
 
 
 def vif_claims(comparison: Comparison) -> list[Claim]:
-    """Section 5.3.4, Tables 1 and 2: the second run, with VIF, against the first: entropy, accuracy, tiny objects."""
+    """Section 5.3.4, Tables 1 and 2: the second run, with VIF, against the first: entropy, accuracy, tiny objects, and
+    questions for a place (kind "grounding")."""
     other = comparison.summary_dict()["others"][0]
     entropy = other["deep"].get("deep injected", {}).get("visual_entropy", {})
     percent = _numbers(entropy, "percent", "percent_low", "percent_high")
-    tiny = other["accuracy_by_size"].get("tiny", {})
+    tiny, places = other["accuracy_by_size"].get("tiny", {}), other["accuracy_by_kind"].get("grounding", {})
     return [
         Claim(
             "VIF focuses the attention of the layers that it injects into", "section 5.3.4",
@@ -114,6 +123,10 @@ def vif_claims(comparison: Comparison) -> list[Claim]:
         Claim(
             "VIF helps with small details", "Table 2", "change of accuracy on tiny objects, points",
             "LLaVA-v1.5 45.0 to 50.8 on V*", *_points(tiny), threshold=0.0, above=True,
+        ),
+        Claim(
+            "VIF locates more of what is asked for", "Table 2", "change of accuracy on questions for a place, points",
+            "LLaVA-v1.5 30.4 to 34.3 on RefCOCO val", *_points(places), threshold=0.0, above=True,
         ),
     ]  # fmt: skip
 
@@ -150,22 +163,6 @@ def limit_claim(comparison: Comparison) -> Claim:
     )  # fmt: skip
 
 
-def mapping_claim(table: pd.DataFrame) -> Claim:
-    """Table 4: the default layer mapping gains more than earlier, later and more pairs. table: as of `ablation_claim`.
-
-    Its number is what the default gains on tiny objects less the most that another mapping gains; without an interval,
-    which needs the records of both.
-    """
-    gains = table[table["measure"] == "accuracy_tiny"].set_index("arm")["difference"]
-    others = gains[gains.index.isin(["early", "late", "five-pairs"])]
-    ours = 100 * (gains["default"] - others.max()) if "default" in gains and len(others) else np.nan
-    return Claim(
-        "The default layer mapping gains the most", "Table 4",
-        "gain of the default mapping on tiny objects less the best of the others', points",
-        "mean of Table 4's benchmarks", ours, np.nan, np.nan, len(others), threshold=0.0, above=True,
-    )  # fmt: skip
-
-
 def ablation_claim(table: pd.DataFrame) -> Claim:
     """Table 3's "VIF": what it gains on tiny objects over a control trained alike.
 
@@ -183,9 +180,35 @@ def ablation_claim(table: pd.DataFrame) -> Claim:
     )  # fmt: skip
 
 
+def parts_claim(table: pd.DataFrame) -> Claim:
+    """Table 3: VIF gains more than each variant that lacks a part of it. table: as of `ablation_claim`.
+
+    Its number is what VIF gains on tiny objects less the most that a variant gains; without an interval, which needs
+    the records of both.
+    """
+    return Claim(
+        "Each part of VIF adds to its gain", "Table 3",
+        "gain of VIF on tiny objects less the best of its variants', points",
+        "44.8 against 42.3 at most on HR-Bench 4K",
+        *_lead(table, "vif", ("no-posterior", "no-sparsity", "full-sequence", "deep-only", "mid-feature")),
+        threshold=0.0, above=True,
+    )  # fmt: skip
+
+
+def mapping_claim(table: pd.DataFrame) -> Claim:
+    """Table 4: the default layer mapping gains more than earlier and later extraction layers (and as much as five
+    pairs). table: as of `ablation_claim`; the number is made as that of `parts_claim`.
+    """
+    return Claim(
+        "The default layer mapping gains more than earlier and later layers", "Table 4",
+        "gain of the default mapping on tiny objects less the better of the early and the late one's, points",
+        "50.8 against 49.6 at most on V*", *_lead(table, "default", ("early", "late")), threshold=0.0, above=True,
+    )  # fmt: skip
+
+
 def claims(runs: Sequence[RunStore]) -> list[Claim]:
     """What the runs say on the paper's claims: of the first run alone, and of the second against it."""
-    found = [attenuation_claim(runs[0]), focus_claim(runs[0])]
+    found = [attenuation_claim(runs[0]), tail_claim(runs[0]), focus_claim(runs[0])]
     if len(runs) > 1:
         comparison = Comparison(runs[:2])
         answers = [answer_claim(runs[1])] if has_spotlights(runs[1]) else []
@@ -205,6 +228,22 @@ def _by_layer(run: RunStore, metric: str) -> tuple[np.ndarray, np.ndarray]:
     table = layers[layers["map"] == "raw"].pivot(index="sample_id", columns="layer", values=metric)
     samples = {sample["sample_id"]: sample for sample in measured_samples(run)}
     return table.to_numpy(float), image_units([samples[sample_id] for sample_id in table.index])
+
+
+def _deep_less_shallow(run: RunStore, metric: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """A metric's mean over the deep layers less that over the first half, by sample [N]; their images; L // 2."""
+    values, units = _by_layer(run, metric)
+    num_layers = values.shape[1]
+    half = max(1, num_layers // 2)
+    return np.nanmean(values[:, list(deep_layers(num_layers))], 1) - np.nanmean(values[:, :half], 1), units, half
+
+
+def _lead(table: pd.DataFrame, arm: str, others: Sequence[str]) -> tuple[float, float, float, int]:
+    """What an arm gains on tiny objects less the most that another gains, in points; no interval; how many others."""
+    gains = table[table["measure"] == "accuracy_tiny"].set_index("arm")["difference"]
+    rest = gains[gains.index.isin(others)]
+    ours = float(100 * (gains[arm] - rest.max())) if arm in gains and len(rest) else np.nan
+    return ours, np.nan, np.nan, len(rest)
 
 
 def _interval(values: np.ndarray, units: np.ndarray) -> tuple[float, float, float]:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from html import escape
 from pathlib import Path
-from typing import Any
 
 from plotly.offline import get_plotlyjs
 
 from vif_core.errors import UsageError
+from vifscope import page
 from vifscope.claims import Claim, claims, claims_frame
 from vifscope.comparison import Comparison
-from vifscope.figures.frames import ATTENUATION, wide
-from vifscope.figures.gallery import FIGURES, Gallery
-from vifscope.figures.interactive import Track, curves_figure, violins_figure
+from vifscope.figures.gallery import Gallery
 from vifscope.figures.theme import render
-from vifscope.figures.viewer import CURVES, viewer_html
+from vifscope.figures.viewer import viewer_html
+from vifscope.report import CAPTIONS
 from vifscope.runs import RunStore
 from vifscope.runs.disk import make_folders, write_file
 
 FORMATS = ("pdf", "png", "svg", "html")
 VIEWED = 24
 """Samples of each run that its samples.html steps through."""
+
+_STEP = "Step through samples and layers"
+_TOGETHER = "The runs against one another"
 
 
 def draw(
@@ -36,8 +39,8 @@ def draw(
     """Writes OUT/RUN/NAME.FORMAT for each run's figures, OUT/NAME.FORMAT for those of several runs together, and with
     `paper` OUT/claims.csv. A figure that a run has nothing for is left out.
 
-    In html a run has curves.html and violins.html, which show numbers under the pointer, and samples.html, which steps
-    through samples and layers; several runs together have the browser (`vifscope app`).
+    In html all figures are on one page, OUT/figures.html, which shows numbers under the pointer, and each run has
+    OUT/RUN/samples.html, which steps through samples and layers. Each page needs nothing else.
     Returns the paths in `out`, and with `paper` the claims.
     Raises UsageError for a format that is not known and for runs that cannot be compared, VifError where the disk
     refuses.
@@ -45,62 +48,71 @@ def draw(
     unknown = [each for each in formats if each not in FORMATS]
     if unknown or not formats:
         raise UsageError(f"format {', '.join(unknown) or 'none'} is not known", expected=f"of {', '.join(FORMATS)}")
-    drawings: list[tuple[str, Gallery | Comparison, str]] = []
-    drawings += [(f"{name}/{figure}", gallery, figure) for name, gallery in _galleries(runs) for figure in FIGURES]
-    if len(runs) > 1:
-        comparison = Comparison(runs)
-        drawings += [(figure, comparison, figure) for figure in comparison.figures]
-    written = []
-    for done, (path, source, name) in enumerate(drawings):
-        progress("drawing", done, len(drawings))
-        try:
-            figure = source.figure(name)
-        except UsageError:
-            continue
+    sources: dict[str, Gallery | Comparison] = {"": Comparison(runs)} if len(runs) > 1 else {}
+    sources |= _galleries(runs)  # by folder
+    total = sum(len(_captions(source)) for source in sources.values())
+    written: list[str] = []
+    sections: dict[str, list[str]] = {}
+
+    def write(path: str, content: bytes) -> None:
         make_folders((out / path).parent)
-        for suffix in formats:
-            if suffix != "html":
-                write_file(out / f"{path}.{suffix}", render(figure, suffix))
-                written.append(f"{path}.{suffix}")
-    if "html" in formats:
-        for name, gallery in _galleries(runs):
-            make_folders(out / name)
-            for file, content in _pages(gallery).items():
-                write_file(out / name / file, content.encode())
-                written += [f"{name}/{file}"] if file.endswith(".html") else []
-    progress("drawing", len(drawings), len(drawings))
+        write_file(out / path, content)
+        written.append(path)
+
+    done = 0
+    for folder, source in sources.items():
+        for name, caption in _captions(source).items():
+            progress("drawing", done, total)
+            done += 1
+            with suppress(UsageError):  # what a run has nothing for is left out
+                for suffix in (each for each in formats if each != "html"):
+                    write(f"{folder}/{name}.{suffix}".lstrip("/"), render(source.figure(name), suffix))
+                if "html" in formats:
+                    sections.setdefault(folder, []).append(_shown(source, name, caption))
+    progress("drawing", total, total)
     found = claims(runs) if paper else []
     if paper:
-        make_folders(out)
-        write_file(out / "claims.csv", claims_frame(found).to_csv(index=False).encode())
-        written.append("claims.csv")
+        write("claims.csv", claims_frame(found).to_csv(index=False).encode())
+    if "html" in formats:
+        for folder, source in sources.items():
+            if isinstance(source, Gallery) and (viewer := _viewer(source.run)):
+                write(f"{folder}/samples.html", viewer.encode())
+                sections.setdefault(folder, []).insert(0, f'<p><a href="{escape(folder)}/samples.html">{_STEP}</a></p>')
+        write("figures.html", _page(sections, found).encode())
     return written, found
 
 
-def _pages(gallery: Gallery) -> dict[str, str]:
-    """A run's interactive figures by file, and plotly's script, which they share."""
-    run = gallery.run
-    name = run.path.resolve().name
+def _captions(source: Gallery | Comparison) -> dict[str, str]:
+    """Of every figure, by its name."""
+    return source.figures if isinstance(source, Comparison) else CAPTIONS
+
+
+def _shown(source: Gallery | Comparison, name: str, caption: str) -> str:
+    """A figure of the page, in HTML."""
+    settings = {"displaylogo": False, "responsive": True}
+    plot = source.interactive(name).to_html(full_html=False, include_plotlyjs=False, config=settings)
+    return f'<figure class="wide">{plot}<figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _viewer(run: RunStore) -> str:
+    """The page of a run's first samples; empty where none has a picture."""
     pictured = [sample_id for sample_id in run.sample_ids if run.sample(sample_id)["image"]]
-    made: dict[str, Callable[[], str]] = {
-        "curves.html": lambda: _page(curves_figure([Track(name, wide(gallery.summary, [*CURVES]))], [*CURVES])),
-        "violins.html": lambda: _page(violins_figure([gallery.violins], [wide(gallery.summary, ATTENUATION)], [name])),
-        "samples.html": lambda: viewer_html([(run, sample_id) for sample_id in pictured[:VIEWED]]),
-    }
-    pages = {"plotly.min.js": get_plotlyjs()}
-    for file, make in made.items():
-        with suppress(UsageError):  # what a run has nothing for is left out
-            pages[file] = make()
-    return pages
+    return viewer_html([(run, sample_id) for sample_id in pictured[:VIEWED]]) if pictured else ""
 
 
-def _page(figure: Any) -> str:
-    return figure.to_html(include_plotlyjs="directory")
+def _page(sections: dict[str, list[str]], found: Sequence[Claim]) -> str:
+    """figures.html, with plotly's script in it. sections: by folder."""
+    told = "".join(f"<p>{escape(claim.sentence)}</p>" for claim in found)
+    parts = [f"<h2>The paper's claims</h2>{told}"] if found else []
+    parts += [f"<h2>{escape(folder or _TOGETHER)}</h2>{''.join(shown)}" for folder, shown in sections.items()]
+    title = " and ".join(escape(folder) for folder in sections if folder)
+    return page.fill("figures.html", title=title, plotly=get_plotlyjs(), sections="".join(parts))
 
 
-def _galleries(runs: Sequence[RunStore]) -> list[tuple[str, Gallery]]:
-    names: list[str] = []
+def _galleries(runs: Sequence[RunStore]) -> dict[str, Gallery]:
+    """By the name of each run's folder, numbered where several have the same."""
+    found: dict[str, Gallery] = {}
     for run in runs:
         name = run.path.resolve().name
-        names.append(name if name not in names else f"{name}-{len(names) + 1}")
-    return [(name, Gallery(run)) for name, run in zip(names, runs, strict=True)]
+        found[name if name not in found else f"{name}-{len(found) + 1}"] = Gallery(run)
+    return found

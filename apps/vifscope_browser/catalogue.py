@@ -16,6 +16,7 @@ from PIL import Image
 from vif_core.errors import UsageError, VifError
 from vifscope.figures.frames import ATTENUATION, summary_frame
 from vifscope.figures.palette import RUNS
+from vifscope.figures.viewer import CURVES
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
@@ -25,8 +26,6 @@ Image.MAX_IMAGE_PIXELS = 50_000_000
 
 THUMBNAIL_PX = 192
 MEAN_SAMPLES = 200
-CURVES = ("visual_ratio", "visual_entropy", "box_lift")
-"""Metrics that stand below the filmstrip, on every page."""
 
 SORTS = {
     "sample_id": "Sample",
@@ -85,7 +84,7 @@ class Browsed:
     def deep(self) -> pd.DataFrame:
         """Each sample's metrics over the deep layers, by sample_id."""
         deep = self.layers[self.layers["layer"].isin(deep_layers(self.num_layers))]
-        return deep.groupby("sample_id")[list(CURVES)].mean()
+        return deep.groupby("sample_id")[[*CURVES]].mean()
 
     @cached_property
     def mean_maps(self) -> np.ndarray | None:

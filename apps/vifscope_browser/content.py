@@ -16,11 +16,12 @@ from plotly.colors import sample_colorscale, unlabel_rgb
 
 from vif_core.errors import UsageError
 from vif_core.vlm.layout import SEGMENTS
-from vifscope.figures.interactive import LABELS, multiples_figure, patch_figure
+from vifscope.figures.interactive import multiples_figure, patch_figure
 from vifscope.figures.lights import by_layer
 from vifscope.figures.palette import MAP_COLOURS, RUNS
+from vifscope.figures.viewer import CURVES
 from vifscope.runs.maps import on_grid
-from vifscope_browser.catalogue import CURVES, Browsed, Catalogue, Chosen
+from vifscope_browser.catalogue import Browsed, Catalogue, Chosen
 
 MOST = 3
 """Runs whose maps stand side by side."""
@@ -68,7 +69,7 @@ def axis(tracks: list[dict[str, Any]]) -> dict[str, Any]:
 
     A scale is STOPS colours [red, green, blue] at even steps.
     """
-    return {"runs": tracks, "metrics": {name: LABELS[name] for name in CURVES}, "colours": _scales()}
+    return {"runs": tracks, "metrics": CURVES, "colours": _scales()}
 
 
 @cache

@@ -6,7 +6,8 @@ from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
 from vifscope.figures.frames import ATTENUATION, violin_frame, wide
 from vifscope.figures.interactive import violins_figure
-from vifscope_browser.catalogue import CURVES, Browsed, Catalogue
+from vifscope.figures.viewer import CURVES
+from vifscope_browser.catalogue import Browsed, Catalogue
 from vifscope_browser.content import GRAPH, axis, track
 from vifscope_browser.dot import dot
 
@@ -15,7 +16,7 @@ VIOLIN_SAMPLES = 2000
 
 
 def layout(catalogue: Catalogue) -> html.Section:
-    tracks = [track(run, run.mean_maps, wide(run.summary, CURVES)) for run in catalogue.runs]
+    tracks = [track(run, run.mean_maps, wide(run.summary, [*CURVES])) for run in catalogue.runs]
     return html.Section(
         [
             html.Div([_findings(run) for run in catalogue.runs], className="findings"),

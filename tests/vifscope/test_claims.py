@@ -19,6 +19,9 @@ from vifscope.claims import (
     focus_claim,
     limit_claim,
     mapping_claim,
+    parts_claim,
+    tail_claim,
+    vif_claims,
 )
 from vifscope.comparison import Comparison
 from vifscope.metrics.attenuation import deep_layers
@@ -46,14 +49,17 @@ def test_the_sentence_gives_both_numbers():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("of", "metric"), [(attenuation_claim, "visual_ratio"), (focus_claim, "visual_entropy")])
+@pytest.mark.parametrize(
+    ("of", "metric"),
+    [(attenuation_claim, "visual_ratio"), (tail_claim, "top_share"), (focus_claim, "visual_entropy")],
+)
 def test_our_number_is_the_mean_over_samples_of_the_change(run, of, metric):
     layers = run.layers()
     layers = layers[layers["map"] == "raw"]
     table = layers.pivot(index="sample_id", columns="layer", values=metric).to_numpy(float)
     num_layers = table.shape[1]
     deep = np.nanmean(table[:, list(deep_layers(num_layers))], 1)
-    before = np.nanmean(table[:, : num_layers // 2], 1) if metric == "visual_ratio" else table[:, num_layers // 2]
+    before = table[:, num_layers // 2] if metric == "visual_entropy" else np.nanmean(table[:, : num_layers // 2], 1)
     claim = of(run)
     assert claim.ours == pytest.approx(np.nanmean(deep - before), nan_ok=True)
     assert claim.low <= claim.ours <= claim.high
@@ -62,8 +68,20 @@ def test_our_number_is_the_mean_over_samples_of_the_change(run, of, metric):
 
 def test_one_run_answers_for_itself_and_two_for_vif_as_well(run):
     alone, both = claims_frame(claims([run])), claims_frame(claims([run, run]))
-    assert (len(alone), len(both)) == (2, 6)
-    assert both["agrees"].iloc[2:].tolist() == ["open"] * 4, "a run does not differ from itself"
+    assert (len(alone), len(both)) == (3, 8)
+    assert both["agrees"].iloc[3:].tolist() == ["open"] * 5, "a run does not differ from itself"
+
+
+def test_places_that_are_asked_for_are_a_claim_of_their_own(run_of):
+    def grounding(records):
+        for record in records[::2]:
+            record.sample["kind"] = "grounding"
+        return records
+
+    runs = [run_of(12, model=model, pairs=pairs, change=grounding) for model, pairs in (("a", ()), ("b", ((7, 13),)))]
+    claim = vif_claims(Comparison(runs))[3]
+    gains = [run.samples().query("kind == 'grounding'")["correct"].astype(float).to_numpy() for run in runs]
+    assert (claim.n, claim.ours) == (6, pytest.approx(100 * (gains[1] - gains[0]).mean()))
 
 
 def test_a_run_with_spotlights_answers_for_what_the_answer_changes(run_of):
@@ -83,14 +101,19 @@ def test_objects_smaller_than_a_patch_are_held_against_the_others(run_of):
 
 
 @pytest.mark.parametrize(
-    ("default", "others", "ours"), [(0.03, {"early": 0.01, "late": 0.02}, 1.0), (0.03, {}, math.nan)]
+    ("claim_of", "arm", "others", "ours"),
+    [
+        (mapping_claim, "default", {"early": 0.01, "late": 0.02, "five-pairs": 0.09}, 1.0),
+        (parts_claim, "vif", {"no-posterior": 0.01, "deep-only": 0.04, "early": 0.09}, -1.0),
+        (mapping_claim, "default", {}, math.nan),
+        (parts_claim, "vif", {}, math.nan),
+    ],
 )
-def test_a_mapping_is_held_against_the_best_of_the_others(default, others, ours):
+def test_an_arm_is_held_against_the_best_of_its_others(claim_of, arm, others, ours):
     rows = [
-        {"arm": arm, "measure": "accuracy_tiny", "difference": gain}
-        for arm, gain in ({"default": default} | others).items()
+        {"arm": name, "measure": "accuracy_tiny", "difference": gain} for name, gain in ({arm: 0.03} | others).items()
     ]
-    claim = mapping_claim(pd.DataFrame(rows))
+    claim = claim_of(pd.DataFrame(rows))
     assert claim.ours == pytest.approx(ours, nan_ok=True)
     assert claim.agrees == "open", "without intervals nothing is settled"
     assert ("Measured without an interval" if others else "Not measured here") in claim.sentence

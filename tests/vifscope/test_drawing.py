@@ -33,23 +33,24 @@ def test_another_format_is_refused(run, tmp_path, formats):
     assert not list(tmp_path.iterdir())
 
 
-def test_html_gives_pages_that_share_one_script(run, tmp_path):
-    written, _ = draw([run], tmp_path, ["html"])
-    folder = tmp_path / run.path.name
-    assert written == [f"{run.path.name}/{name}.html" for name in ("curves", "violins", "samples")]
-    assert (folder / "plotly.min.js").stat().st_size > 1e6
-    for name in ("curves", "violins"):
-        page = (folder / f"{name}.html").read_text()
-        assert 'src="plotly.min.js"' in page
-        assert len(page) < 2e6
+def test_html_gives_one_page_of_all_figures_and_the_viewers(run_of, tmp_path):
+    lit = run_of(12, model="mini-llava-vif", pairs=((7, 13), (9, 15)))
+    written, _ = draw([run_of(12, model="mini-llava"), lit], tmp_path, ["html"], paper=True)
+    assert written == ["claims.csv", "other/samples.html", "other-2/samples.html", "figures.html"]
+    text = (tmp_path / "figures.html").read_text()
+    assert text.count("<figure") == 4 + 5 + 6, "of both, of the first, and of the second, which has spotlights"
+    assert text.count("plotly.js v") == 1, "the script is there once"
+    assert '<a href="other-2/samples.html">' in text
+    assert "neither borne out nor refuted here" in text
+    assert len(text) < 8e6
 
 
-def test_what_a_run_has_nothing_for_is_left_out_of_the_pages(run_of, tmp_path):
+def test_what_a_run_has_nothing_for_is_left_out_of_the_page(run_of, tmp_path):
     def wordless(records):
         for record in records:
             record.sample["images"], record.flows = [], {}
         return records
 
     words = run_of(2, change=wordless)
-    written, _ = draw([words], tmp_path, ["html"])
-    assert not [file for file in written if file.endswith(("curves.html", "violins.html"))]
+    draw([words], tmp_path, ["html"])
+    assert "<figure" not in (tmp_path / "figures.html").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
 from vif_core.errors import UsageError
@@ -23,8 +24,9 @@ from vifscope.comparison.frames import (
 from vifscope.comparison.pairs import pair
 from vifscope.comparison.report import write_report
 from vifscope.comparison.words import comparison_dict
+from vifscope.figures import twins
 from vifscope.figures.contrast import accuracy_figure, curves_figure, differences_figure
-from vifscope.figures.strip import side_by_side_figure
+from vifscope.figures.strip import of_runs, strip_figure
 from vifscope.figures.theme import LIGHT, Theme
 from vifscope.runs import RunStore
 
@@ -95,12 +97,23 @@ class Comparison:
             case "differences", "", "":
                 return differences_figure(self.differences, theme=theme)
             case "accuracy", "", "":
-                if not self.accuracy["n"].any():
-                    raise UsageError("accuracy is unknown", expected="samples with an answer")
-                return accuracy_figure(self.accuracy, theme=theme)
+                return accuracy_figure(self._known_accuracy, theme=theme)
             case "maps", _, place if name in self.figures:
-                return side_by_side_figure(self._maps(int(place or 1)), theme=theme)
-        raise UsageError(f"there is no figure {name!r}", expected=f"one of {', '.join(self.figures)}")
+                return strip_figure(of_runs(self._maps(int(place or 1))), theme=theme)
+        raise self._unknown(name)
+
+    def interactive(self, name: str = "differences") -> go.Figure:
+        """The same figure in plotly, with the numbers under the pointer. Raises as `figure` does."""
+        match name.partition("-"):
+            case "curves", "", "":
+                return twins.curves_figure(self.curves)
+            case "differences", "", "":
+                return twins.differences_figure(self.differences)
+            case "accuracy", "", "":
+                return twins.accuracy_figure(self._known_accuracy)
+            case "maps", _, place if name in self.figures:
+                return twins.strip_figure(of_runs(self._maps(int(place or 1))))
+        raise self._unknown(name)
 
     def summary_dict(self, files: Sequence[str] = ()) -> dict[str, Any]:
         """What was found, ready for JSON; undefined numbers are None. Keys: `comparison_dict`."""
@@ -123,6 +136,15 @@ class Comparison:
         if len(name) <= _LONGEST_NAME:
             return name
         return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+    @property
+    def _known_accuracy(self) -> pd.DataFrame:
+        if not self.accuracy["n"].any():
+            raise UsageError("accuracy is unknown", expected="samples with an answer")
+        return self.accuracy
+
+    def _unknown(self, name: str) -> UsageError:
+        return UsageError(f"there is no figure {name!r}", expected=f"one of {', '.join(self.figures)}")
 
     def _maps(self, place: int) -> pd.DataFrame:
         if place not in self._drawn:

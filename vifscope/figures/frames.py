@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vif_core.errors import UsageError
+from vifscope.figures.scale import finest
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
@@ -175,6 +176,12 @@ def violin_frame(run: RunStore, map_kind: str = "raw") -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def weight_quantiles(violin: pd.DataFrame, at: Sequence[float]) -> list[float]:
+    """Quantiles of one layer's weights, exact to a bin of `violin_frame`."""
+    reached = np.searchsorted(violin["share"].cumsum() - 1e-9, at)
+    return violin["weight"].iloc[reached].tolist()
+
+
 def map_strip(
     run: RunStore, sample_ids: Sequence[str] | None = None, layers: Sequence[int] | None = None, map_kind: str = "raw"
 ) -> pd.DataFrame:
@@ -182,8 +189,9 @@ def map_strip(
 
     sample_ids: by default the first sample of each of the four most frequent kinds.
     layers:     by default six, evenly spaced, the first and the last among them.
-    Columns sample_id, layer, map (array over the image: flow per area, 1 = uniform, NaN off the grid), picture, boxes
-    (xyxy in its pixels), question, answer, response, correct. Raises UsageError where a sample has no map.
+    Columns sample_id, layer, map (array over the image: flow per area, 1 = uniform, NaN off the grid), picture, grid
+    (its finest), boxes (xyxy in its pixels), question, answer, response, correct. Raises UsageError where a sample has
+    no map.
     """
     drawable = {sample["sample_id"]: sample for sample in measured_samples(run) if has_map(sample)}
     if not drawable:
@@ -200,9 +208,10 @@ def map_strip(
         if layers is None:
             layers = np.unique(np.linspace(0, len(weights) - 1, 6).round().astype(int)).tolist()
         kept = {name: sample[name] for name in ("sample_id", "boxes", "question", "answer", "response", "correct")}
+        grid = finest(sample["images"])
         for layer in layers:
             shown = map_on_image(weights[layer], sample["images"], picture.size)
-            rows.append({**kept, "picture": picture, "layer": layer, "map": shown})
+            rows.append({**kept, "picture": picture, "grid": grid, "layer": layer, "map": shown})
     return pd.DataFrame(rows)
 
 

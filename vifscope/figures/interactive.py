@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from PIL import Image
 from plotly.subplots import make_subplots
 
+from vifscope.figures.frames import weight_quantiles
 from vifscope.figures.palette import MAP_COLOURS, RUNS
 
-INK = "#7d8894"
+INK = "#737d88"
 RULE = "rgba(125,136,148,.25)"
-LABELS = {"visual_ratio": "visual ratio", "visual_entropy": "entropy (nats)", "box_lift": "box lift"}
-CURVE_PX = 104
+BOX = "#ff5a1f"
 
-
-@dataclass(frozen=True)
-class Track:
-    """One run along the layer axis.
-
-    curves: a row a layer: layer, each metric, and METRIC_low and METRIC_high where there is an interval.
-    """
-
-    name: str
-    curves: pd.DataFrame
-
-
-def curves_figure(tracks: Sequence[Track], metrics: Sequence[str]) -> go.Figure:
-    """The metrics of some runs above each other, the layers across."""
-    figure = make_subplots(len(metrics), 1, shared_xaxes=True, vertical_spacing=0.025)
-    for row, metric in enumerate(metrics, 1):
-        for number, track in enumerate(tracks):
-            frame = track.curves.rename(columns={f"{metric}_low": "low", f"{metric}_high": "high"})
-            for trace in _lines(frame, metric, RUNS[number % len(RUNS)], track.name):
-                figure.add_trace(trace, row, 1)
-        figure.update_yaxes(title_text=LABELS.get(metric, metric), rangemode="tozero", row=row, col=1)
-    depth = max(len(track.curves) for track in tracks)
-    figure.update_xaxes(range=[-0.6, depth - 0.4], fixedrange=True, dtick=1 if depth <= 24 else 4, tick0=0)
-    figure.update_xaxes(title_text="layer", row=len(metrics), col=1)
-    figure.update_yaxes(fixedrange=True)
-    figure.update_layout(
-        height=CURVE_PX * len(metrics) + 110, hovermode="x", margin={"l": 62, "r": 14, "t": 10, "b": 44},
-        showlegend=False,
-    )  # fmt: skip
-    return quiet(figure)
+RATIO, VIOLIN = "#d55e00", "#7fb3d5"
+"""Of a run's visual ratio and weights where it stands alone."""
 
 
 def patch_figure(weights: np.ndarray, tokens: Sequence[str]) -> go.Figure:
@@ -94,11 +69,13 @@ def multiples_figure(maps: np.ndarray, word: str) -> go.Figure:
 def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFrame], names: Sequence[str]) -> go.Figure:
     """Weights of single visual tokens by layer, log axis (paper Figure 2), under the visual ratio with its interval.
 
+    A bar over each violin's middle half, a dot at its median.
+
     violins: `frames.violin_frame` of each run.     ratios: `frames.attenuation_frame` of each run.
     """
     figure = make_subplots(specs=[[{"secondary_y": True}]])
     for number, (violin, ratio, name) in enumerate(zip(violins, ratios, names, strict=True)):
-        colour = RUNS[number % len(RUNS)]
+        colour, body = (RATIO, VIOLIN) if len(names) == 1 else (RUNS[number % len(RUNS)],) * 2
         offset = 0.0 if len(names) == 1 else (number - (len(names) - 1) / 2) * 0.8 / len(names)
         for layer in violin["layer"].unique().tolist():
             part = violin[violin["layer"] == layer]
@@ -108,22 +85,49 @@ def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFram
                 go.Scatter(
                     x=[*(layer + offset - half), *(layer + offset + half)[::-1]],
                     y=[*part["weight"], *part["weight"][::-1]],
-                    fill="toself", mode="lines", line={"width": 0.5, "color": colour}, opacity=0.45,
+                    fill="toself", mode="lines", line={"width": 0.5, "color": body}, fillcolor=body, opacity=0.6,
                     showlegend=False, hoverinfo="skip",
                 )
             )  # fmt: skip
+        middles = pd.DataFrame(
+            [weight_quantiles(part, (0.25, 0.5, 0.75)) for _, part in violin.groupby("layer")],
+            columns=["low", "middle", "high"], index=violin["layer"].unique() + offset,
+        )  # fmt: skip
+        figure.add_scatter(
+            x=middles.index, y=middles["middle"], mode="markers", showlegend=False, marker={"size": 4, "color": INK},
+            customdata=middles[["low", "high"]], error_y={
+                "type": "data", "symmetric": False, "array": middles["high"] - middles["middle"],
+                "arrayminus": middles["middle"] - middles["low"], "width": 0, "thickness": 2,
+            },
+            hovertemplate="median %{y:.3g} (middle half %{customdata[0]:.3g} to %{customdata[1]:.3g})<extra></extra>",
+        )  # fmt: skip
         renamed = ratio.rename(columns={"visual_ratio_low": "low", "visual_ratio_high": "high"})
-        for trace in _lines(renamed, "visual_ratio", colour, name):
+        for trace in curve(renamed, "visual_ratio", colour, name):
             figure.add_trace(trace, secondary_y=True)
+    shade_deep(figure, ratios[0], named=True)
     figure.update_yaxes(type="log", title_text="weight of a visual token", exponentformat="power", secondary_y=False)
     figure.update_yaxes(
         title_text="visual ratio", rangemode="tozero", showgrid=False, tickmode="linear", dtick=0.2, secondary_y=True
     )
-    figure.update_xaxes(title_text="layer", dtick=1 if len(ratios[0]) <= 24 else 4)
+    figure.update_xaxes(title_text="decoder layer", dtick=1 if len(ratios[0]) <= 24 else 4)
     figure.update_layout(
-        height=380, margin={"l": 70, "r": 60, "t": 14, "b": 44}, legend={"orientation": "h", "y": -0.2}
+        height=380,
+        margin={"l": 70, "r": 60, "t": 22, "b": 44},
+        legend={"orientation": "h", "y": -0.2},
+        showlegend=len(names) > 1,
     )
     return quiet(figure)
+
+
+def shade_deep(figure: go.Figure, frame: pd.DataFrame, *, named: bool = False) -> None:
+    """A ground under the deep layers of every panel; frame: layer and deep, a row a layer. named: say so over it."""
+    first, last = frame.loc[frame["deep"], "layer"].min(), frame["layer"].max()
+    ground: dict[str, Any] = {"fillcolor": RULE, "opacity": 0.6, "line_width": 0, "layer": "below"}
+    panels = {"row": "all", "col": "all"} if figure._grid_ref else {}
+    figure.add_vrect(first - 0.5, last + 0.6, **panels, **ground)
+    if named:
+        words: dict[str, Any] = {"text": "deep layers", "showarrow": False, "font": {"size": 11}}
+        figure.add_annotation(x=(first + last) / 2, y=1, yref="paper", yanchor="bottom", **words)
 
 
 def quiet(figure: go.Figure) -> go.Figure:
@@ -142,22 +146,44 @@ def _over_maximum(weights: np.ndarray) -> np.ndarray:
     return weights.astype(float) / top if top > 0 else weights.astype(float)
 
 
-def _lines(frame: pd.DataFrame, metric: str, colour: str, name: str) -> list[go.Scatter]:
-    """A curve, over the band of its interval where it has one."""
+def curve(frame: pd.DataFrame, metric: str, colour: str, name: str, **how: Any) -> list[go.Scatter]:
+    """A curve by layer, over the band of its interval where it has one; a gap where undefined.
+
+    frame: columns layer, the metric, and low and high where there is an interval.   how: of the curve's trace.
+    """
     layers = frame["layer"].tolist()
-    traces = []
+    traces, interval, how = [], "", {"marker": {"size": 5}, **how}
     if "low" in frame and frame["low"].notna().any():
-        band = [*frame["high"], *frame["low"][::-1]]
-        traces.append(
-            go.Scatter(
-                x=layers + layers[::-1], y=band, fill="toself", mode="none", fillcolor=colour, opacity=0.25,
-                showlegend=False, hoverinfo="skip",
-            )
-        )  # fmt: skip
+        x, y = _band(frame)
+        shape: dict[str, Any] = {"fill": "toself", "mode": "none", "fillcolor": colour, "opacity": 0.25}
+        traces.append(go.Scatter(x=x, y=y, showlegend=False, hoverinfo="skip", **shape))
+        how = {"customdata": frame[["low", "high"]].to_numpy(float), **how}
+        interval = " (%{customdata[0]:.4g} to %{customdata[1]:.4g})"
     traces.append(
         go.Scatter(
             x=layers, y=frame[metric].tolist(), mode="lines+markers", name=name, line={"color": colour, "width": 2},
-            marker={"size": 5}, hovertemplate=f"{name}: %{{y:.4g}}<extra></extra>",
+            hovertemplate=f"{name}: %{{y:.4g}}{interval}<extra></extra>", **how,
         )
     )  # fmt: skip
     return traces
+
+
+def _band(frame: pd.DataFrame) -> tuple[list[float | None], list[float | None]]:
+    """Outline of the intervals, x and y: a polygon for each stretch of layers that have one, None between them."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    known = frame["low"].notna()
+    for _, part in frame[known].groupby((~known).cumsum()[known]):
+        layers = part["layer"].tolist()
+        x += [*layers, *layers[::-1], None]
+        y += [*part["high"], *part["low"][::-1], None]
+    return x[:-1], y[:-1]
+
+
+def picture_source(picture: Image.Image, longest_px: int) -> str:
+    """A picture as an address that holds it, made smaller where its longest side is longer."""
+    shown = picture.copy()
+    shown.thumbnail((longest_px, longest_px))
+    encoded = io.BytesIO()
+    shown.save(encoded, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}"

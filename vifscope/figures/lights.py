@@ -14,6 +14,7 @@ import pandas as pd
 from vif_core.errors import UsageError
 from vif_core.vlm.layout import ImageGrid, box_weights
 from vifscope.figures.frames import MAP_SIDE_PX, has_map, measured_samples
+from vifscope.figures.scale import finest
 from vifscope.runs import RunStore
 
 COLUMNS = ["mid", "deep", "branch", "row", "col", "spread", "weight"]
@@ -113,7 +114,7 @@ def light_strip(run: RunStore, sample_ids: Sequence[str] | None = None, deep: in
     sample_ids: by default the four whose map the answer changes most in entropy, among the ambiguous, with boxes first.
     deep:       the injected layer; by default the last.
     Columns sample_id, branch, map (array over the image: density, mean 1), lights (x, y, radius in pixels, weight),
-    picture, boxes, question, answer, response, correct. Raises UsageError for a run without spotlights.
+    picture, grid, boxes, question, answer, response, correct. Raises UsageError for a run without spotlights.
     """
     frame = branch_frame(run)
     deep = int(frame["deep"].max()) if deep is None else deep
@@ -139,5 +140,6 @@ def light_strip(run: RunStore, sample_ids: Sequence[str] | None = None, deep: in
                 continue
             shown = density(own, (np.arange(wide) + 0.5) / shrink, (np.arange(high) + 0.5) / shrink)
             listed = own[own["weight"] >= LEAST_WEIGHT][["x_px", "y_px", "radius_px", "weight"]].to_numpy(float)
-            rows.append({**kept, "branch": branch, "map": shown * shown.size, "lights": listed, "picture": picture})
+            row = {"branch": branch, "map": shown * shown.size, "lights": listed}
+            rows.append({**kept, **row, "picture": picture, "grid": finest(sample["images"])})
     return pd.DataFrame(rows)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from vifscope.figures.frames import SHARES
+from vifscope.figures.frames import SHARES, weight_quantiles
 from vifscope.figures.palette import MAP_COLOURS
 from vifscope.figures.theme import COLUMN_IN, LIGHT, TEXT_IN, Drawing, Theme, style
 
@@ -145,12 +145,6 @@ def violin_figure(
         right.set_ylim(0, _top(attenuation, "visual_ratio"))
         shade_deep((axes,), attenuation, theme)
     return figure
-
-
-def weight_quantiles(violin: pd.DataFrame, at: Sequence[float]) -> list[float]:
-    """Quantiles of one layer's weights, exact to a bin of `violin_frame`."""
-    reached = np.searchsorted(violin["share"].cumsum() - 1e-9, at)
-    return violin["weight"].iloc[reached].tolist()
 
 
 def _curve(axes: Axes, frame: pd.DataFrame, metric: str, colour: str, label: str, **line: Any) -> None:

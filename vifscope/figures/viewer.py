@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 from collections.abc import Sequence
 from importlib.resources import files
@@ -17,8 +15,10 @@ import pandas as pd
 from plotly.colors import sample_colorscale
 
 from vif_core.errors import UsageError
+from vifscope.figures.interactive import picture_source
 from vifscope.figures.lights import by_layer
 from vifscope.figures.palette import MAP_COLOURS
+from vifscope.figures.scale import bar_px, grid_lines, token_words
 from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
 
@@ -68,19 +68,19 @@ def _told(run: RunStore, sample_id: str, layers: pd.DataFrame) -> dict[str, Any]
     maps = on_grid(flow[:, measured].mean(1), grid) if grid and measured.any() else np.zeros((0, 0, 0))
     picture = run.image(sample_id, 0)
     wide, high = picture.size
-    picture.thumbnail((LONGEST_PX, LONGEST_PX))
-    encoded = io.BytesIO()
-    picture.save(encoded, "PNG")
     right = {True: " (right)", False: " (wrong)"}.get(sample["correct"], "")
     return {
         "run": run.path.resolve().name,
         "id": sample_id,
         "question": sample["question"],
         "told": f"Answer: {sample['answer'] or 'not known'}. Response: {sample['response']}{right}",
-        "picture": f"data:image/png;base64,{base64.b64encode(encoded.getvalue()).decode()}",
+        "picture": picture_source(picture, LONGEST_PX),
         "wide": wide,
         "high": high,
         "rect": list(grid["rect_px"]) if grid else [0, 0, wide, high],
+        "lines": grid_lines(grid, (wide, high)).round(3).tolist() if grid else [],
+        "bar": bar_px(wide),
+        "scale": f"{bar_px(wide)} px" + (f"   {token_words(grid)}" if grid else ""),
         "boxes": [list(box) for box in sample["boxes"]] if sample["boxes"] is not None else [],
         "depth": len(flow),
         "maps": [None if np.isnan(shown).any() else shown.round(5).tolist() for shown in maps],

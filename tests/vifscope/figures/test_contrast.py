@@ -7,7 +7,7 @@ from matplotlib.patches import Rectangle
 
 from vifscope.comparison import Comparison
 from vifscope.figures.contrast import PANELS, accuracy_figure, curves_figure, differences_figure
-from vifscope.figures.strip import side_by_side_figure
+from vifscope.figures.strip import of_runs, strip_figure
 from vifscope.figures.theme import DARK, LIGHT, TEXT_IN
 
 PAIRS = ((6, 11), (7, 13), (8, 15))
@@ -137,8 +137,8 @@ def test_maps_stand_side_by_side_by_run_and_layer(comparison):
 
 def test_what_is_drawn_side_by_side_is_the_frame_on_one_scale(comparison):
     maps = comparison._maps(1)
-    figure = side_by_side_figure(maps)
-    drawn = [axes.images[0] for axes in figure.axes[:-1] if axes.images[0].get_array().ndim == 2]
+    figure = strip_figure(of_runs(maps))
+    drawn = [axes.images[0] for axes in figure.axes[:-1] if axes.images and axes.images[0].get_array().ndim == 2]
     wanted = [shown for _, sample in maps.groupby("sample_id", sort=False) for shown in sample["map"]]
     for image, shown in zip(drawn, wanted, strict=True):
         np.testing.assert_allclose(image.get_array(), shown)

@@ -12,7 +12,8 @@ from vif_core.vif.gmm import Spotlights, render
 from vif_core.vif.turns import grid_places
 from vif_core.vlm.layout import ImageGrid
 from vifscope.figures.lights import branch_frame, density, has_spotlights, light_strip, spotlight_frame
-from vifscope.figures.strip import light_strip_figure
+from vifscope.figures.strip import of_lights, strip_figure
+from vifscope.figures.theme import COLUMN_IN
 
 GRID = {
     "frame": "image",
@@ -82,13 +83,13 @@ def test_the_strip_shows_both_branches_of_the_last_pair(lit):
 
 def test_each_spotlight_is_a_circle_of_one_spread(lit, assert_legible):
     strip = light_strip(lit, lit.sample_ids[:2])
-    figure = light_strip_figure(strip)
+    figure = strip_figure(of_lights(strip), width_in=COLUMN_IN)
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [
         "image",
         "question alone",
         "with the answer",
     ]
-    drawn = [[patch for patch in axes.patches if hasattr(patch, "radius")] for axes in figure.axes[:-1]]
+    drawn = [[patch for patch in axes.patches if hasattr(patch, "radius")] for axes in figure.axes if axes.images]
     assert [len(circles) for circles in drawn] == [0, 2, 2] * 2
     circles = [circle for panel in drawn for circle in panel]
     assert [circle.radius for circle in circles] == pytest.approx(

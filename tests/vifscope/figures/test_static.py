@@ -77,7 +77,7 @@ def test_quantiles_of_a_violin_are_those_of_the_weights(run_of):
     run = run_of(1)
     weights = run.flow("s000")[5, -2:].mean(0)
     violin = frames.violin_frame(run).query("layer == 5")
-    found = static.weight_quantiles(violin, (0.25, 0.5, 0.75))
+    found = frames.weight_quantiles(violin, (0.25, 0.5, 0.75))
     np.testing.assert_allclose(found, np.quantile(weights, (0.25, 0.5, 0.75)), rtol=0.1)
 
 

@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
+from matplotlib.colors import same_color
 from matplotlib.patches import Rectangle
 from PIL import Image
 
 from vifscope.figures import frames
-from vifscope.figures.strip import map_strip_figure
+from vifscope.figures.strip import of_layers, strip_figure
 from vifscope.figures.theme import TEXT_IN
 
 LONG = "Which of the objects that lie between the red square and the green circle is the smallest one? " * 9
+
+
+def map_strip_figure(strip, **how):
+    return strip_figure(of_layers(strip), **how)
 
 
 def captions(figure):
@@ -20,14 +26,14 @@ def test_a_row_is_the_image_and_its_maps(run):
     figure = map_strip_figure(frames.map_strip(run, ["s004", "s005"], [0, 7, 15]))
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["image", "layer 0", "layer 7", "layer 15"]
-    assert len(figure.axes) == 2 * 4 + 1  # and the colour bar
+    assert len(figure.axes) == 2 * (4 + 1) + 1  # each row's scale bar, and the colour bar
     assert figure.get_size_inches()[0] == TEXT_IN
 
 
 def test_what_is_drawn_is_the_frame_on_one_scale(run):
     strip = frames.map_strip(run, ["s004", "s005"], [0, 7])
     figure = map_strip_figure(strip)
-    maps = [axes.images[0] for axes in figure.axes[:-1] if axes.images[0].get_array().ndim == 2]
+    maps = [axes.images[0] for axes in figure.axes[:-1] if axes.images and axes.images[0].get_array().ndim == 2]
     for shown, wanted in zip(maps, strip["map"], strict=True):
         np.testing.assert_allclose(shown.get_array(), wanted)
     assert len({(shown.norm.vmin, shown.norm.vmax) for shown in maps}) == 1
@@ -50,6 +56,58 @@ def test_a_box_ends_with_the_image(run):
     image, shown = map_strip_figure(strip).axes[:2]
     assert shown.patches[0].get_bbox().extents.tolist() == [0, 10, 96, 20]
     assert image.patches[0].get_bbox().extents[2] < 100
+
+
+def scale_bar(figure):
+    (axes,) = [axes for axes in figure.axes if len(axes.lines) == 1]
+    return axes
+
+
+@pytest.mark.parametrize("size", [(96, 96), (640, 480), (100, 900)])
+def test_the_scale_bar_is_as_long_as_it_says_on_the_image(run, size, assert_legible):
+    strip = frames.map_strip(run, ["s004"], [0, 7])
+    strip["picture"] = [Image.new("RGB", size)] * 2
+    strip["grid"] = [strip["grid"].iloc[0] | {"rect_px": [0, 0, *size]}] * 2
+    figure = map_strip_figure(strip)
+    assert_legible(figure)
+    bar = scale_bar(figure)
+    (words,) = [text.get_text() for text in bar.texts]
+    start, end = bar.lines[0].get_xdata()
+    assert words.startswith(f"{end - start} px   visual token ")
+    figure.draw_without_rendering()
+    image, under = figure.axes[0].get_window_extent(), bar.get_window_extent()
+    assert (under.x0, under.width, under.y1) == pytest.approx((image.x0, image.width, image.y0), abs=0.1)
+    assert bar.get_xlim() == (0, size[0]), "as many pixels of the image as lie above it"
+
+
+def grid_of(figure):
+    return [part for part in figure.axes[0].collections if isinstance(part, LineCollection)]
+
+
+def test_the_image_has_the_grid_s_lines_unless_they_are_not_wanted(run):
+    strip = frames.map_strip(run, ["s004"], [0])
+    (lines,) = grid_of(map_strip_figure(strip))
+    assert len(lines.get_segments()) == 13 + 13
+    assert np.unique(np.array(lines.get_segments())[..., 0]).tolist() == list(range(0, 97, 8))
+    assert not grid_of(map_strip_figure(strip, grid=False))
+
+
+@pytest.mark.parametrize("cells", [12, 24, 64])
+def test_lines_cover_little_of_the_image(run, cells):
+    strip = frames.map_strip(run, ["s004"], [0])
+    strip["grid"] = [strip["grid"].iloc[0] | {"rows": cells, "cols": cells}]
+    figure = map_strip_figure(strip)
+    (lines,) = grid_of(figure)
+    token_pt = 72 / figure.dpi * figure.axes[0].get_window_extent().width / cells
+    assert lines.get_linewidth()[0] < 0.11 * token_pt
+
+
+@pytest.mark.parametrize(("shade", "colour"), [("#222", "white"), ("#eee", "black")])
+def test_lines_stand_out_from_dark_and_light_images(run, shade, colour):
+    strip = frames.map_strip(run, ["s004"], [0])
+    strip["picture"] = [Image.new("RGB", (96, 96), shade)]
+    (lines,) = grid_of(map_strip_figure(strip))
+    assert same_color(lines.get_colors()[0][:3], colour)
 
 
 def test_a_caption_has_question_answer_and_response(run):
@@ -87,7 +145,7 @@ def test_what_looks_like_mathematics_is_drawn_as_written(run_of):
 def test_captions_lie_under_their_panels(run_of, boxes_of_text):
     figure = map_strip_figure(frames.map_strip(run_of(3, question=LONG)))
     texts = [box for name, box in boxes_of_text(figure).items() if name.startswith("Which")]
-    panels = [axes.get_window_extent() for axes in figure.axes]
+    panels = [axes.get_window_extent() for axes in figure.axes if axes.axison]
     assert len(texts) == 3
     assert not any(text.y0 < panel.y1 - 1 and panel.y0 + 1 < text.y1 for text in texts for panel in panels)
 

@@ -30,6 +30,12 @@ def test_maps_curves_and_words_are_the_runs(run):
     assert shown["told"].startswith(f"Answer: {sample['answer']}. Response: {sample['response']}")
 
 
+def test_a_map_has_the_lines_of_its_grid_and_a_scale_bar(run):
+    (shown,) = held(viewer_html([(run, run.sample_ids[3])]))["samples"]
+    assert len(shown["lines"]) == 13 + 13
+    assert (shown["bar"], shown["scale"]) == (20, "20 px   visual token 8 × 8 px")
+
+
 def test_spotlights_are_by_injected_layer_and_branch(run_of):
     lit = run_of(6, model="mini-llava-vif", pairs=((7, 13), (9, 15)))
     (shown,) = held(viewer_html([(lit, lit.sample_ids[0])]))["samples"]
@@ -49,7 +55,8 @@ def test_words_cannot_end_the_script(records_run):
 def test_without_a_grid_there_are_curves_and_no_map(run_of):
     store = run_of(2, grid=False)
     (shown,) = held(viewer_html([(store, store.sample_ids[0])]))["samples"]
-    assert shown["maps"] == []
+    assert shown["maps"] == shown["lines"] == []
+    assert shown["scale"] == "20 px"
     assert len(shown["curves"]["visual ratio"]) == 16
 
 
