@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from vifscope.figures.palette import shortened
-from vifscope.figures.static import layers_axis, shade_deep
+from vifscope.figures.static import curve, layers_axis, shade_deep
 from vifscope.figures.theme import LIGHT, TEXT_IN, Drawing, Theme, style
 
 PANELS = {
@@ -112,8 +112,7 @@ def _colours(runs: Sequence[str], theme: Theme) -> dict[str, str]:
 def _line(axes: Axes, line: pd.DataFrame, columns: tuple[str, str, str], colour: str, theme: Theme) -> None:
     """A curve with its band; hollow marks where it shows no finding."""
     middle, low, high = (line[name] for name in columns)
-    axes.plot(line["layer"], middle, color=colour)  # a gap where undefined
-    axes.fill_between(line["layer"].to_numpy(dtype=float), low, high, color=colour, alpha=0.22, linewidth=0)
+    curve(axes, line["layer"], middle, low, high, colour)
     if (hollow := line["by_construction"]).any():
         axes.plot(line.loc[hollow, "layer"], middle[hollow], **_hollow(colour, theme))
 

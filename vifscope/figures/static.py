@@ -148,10 +148,20 @@ def violin_figure(
 
 
 def _curve(axes: Axes, frame: pd.DataFrame, metric: str, colour: str, label: str, **line: Any) -> None:
-    axes.plot(frame["layer"], frame[metric], color=colour, **line)  # a gap where undefined; seaborn would bridge it
-    band = (frame["layer"], frame[f"{metric}_low"], frame[f"{metric}_high"])
-    axes.fill_between(*band, color=colour, alpha=0.25, linewidth=0)
+    middle, low, high = (frame[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
+    curve(axes, frame["layer"], middle, low, high, colour, **line)
     axes.set_ylabel(label)
+
+
+def curve(
+    axes: Axes, layer: pd.Series, middle: pd.Series, low: pd.Series, high: pd.Series, colour: str, **line: Any
+) -> None:
+    """A curve by layer over the band of its interval; a gap where undefined, a dot where a layer stands alone."""
+    if middle.isna().any():
+        line = {"marker": "o", "markersize": 3, "markeredgewidth": 0, **line}
+        axes.vlines(layer, low, high, color=colour, alpha=0.25, linewidth=3)
+    axes.plot(layer, middle, color=colour, **line)  # seaborn would bridge the gaps
+    axes.fill_between(layer.to_numpy(dtype=float), low, high, color=colour, alpha=0.25, linewidth=0)
 
 
 def _top(frame: pd.DataFrame, metric: str) -> float:

@@ -102,6 +102,20 @@ def test_layers_without_attention_are_gaps(records_run, assert_legible):
     assert np.isnan(ratio[3])
 
 
+def test_a_layer_that_stands_alone_is_a_dot_with_its_interval(records_run):
+    def change(records):
+        for record in records:
+            for values in record.flows["raw"].layers.values():
+                values[::2] = np.nan
+        return records
+
+    frame = frames.attenuation_frame(records_run(2, change=change))
+    upper = static.attenuation_figure(frame).axes[0]
+    assert upper.lines[0].get_marker() == "o"
+    ends = [segment[:, 1] for segment in upper.collections[0].get_segments() if segment.size]
+    np.testing.assert_allclose(ends[0], frame.loc[1, ["visual_ratio_low", "visual_ratio_high"]].astype(float))
+
+
 @pytest.mark.usefixtures("drawn")
 def test_drawing_leaves_no_figure_open():
     assert plt.get_fignums() == []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 from plotly.colors import sample_colorscale
 
 from vifscope.comparison import Comparison
-from vifscope.figures import frames, twins
+from vifscope.figures import frames, static, twins
 from vifscope.figures.contrast import PANELS
 from vifscope.figures.gallery import FIGURES, Gallery
 from vifscope.figures.palette import MAP_COLOURS
@@ -42,7 +43,7 @@ def drawn_words(figure) -> set[str]:
     return {text for text in texts if text.strip() and not any(char.isdigit() for char in text)}
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "video"])
 def test_a_run_s_figures_say_the_same_drawn_and_interactive(lit, name):
     gallery = Gallery(lit)
     captions = {"maps", "spotlights"}  # their lines break elsewhere
@@ -50,6 +51,16 @@ def test_a_run_s_figures_say_the_same_drawn_and_interactive(lit, name):
     if name in captions:
         drawn = {word for word in drawn if "   " not in word and "Response" not in word}
     assert drawn <= shown
+
+
+def test_videos_say_the_same_drawn_and_interactive():
+    layers, frame = np.meshgrid(np.arange(3), np.arange(4))
+    columns = {"layer": layers.ravel(), "frame": frame.ravel(), "visual_ratio": 0.1, "visual_entropy": 2.0}
+    table = pd.DataFrame({"sample_id": "a", **columns})
+    figure = twins.video_figure(table)
+    words = {bar.colorbar.title.text for bar in figure.data} | words_of(figure)
+    assert drawn_words(static.video_figure(table)) <= words
+    assert [np.shape(bar.z) for bar in figure.data] == [(4, 3), (4, 3)]
 
 
 @pytest.mark.parametrize("name", ["curves", "differences", "accuracy", "maps"])
