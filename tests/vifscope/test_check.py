@@ -15,7 +15,6 @@ from vifscope.check import check_model
 
 KINDS = [
     "mllama",
-    "idefics",
     "florence2",
     "llava",
     "llava_next",
@@ -47,7 +46,7 @@ def test_sinks_are_said():
     assert "the rest goes to attention sinks" in checked.proofs[2].seen
 
 
-@pytest.mark.parametrize("family", ["idefics2", "blip-2"])
+@pytest.mark.parametrize("family", ["idefics", "idefics2", "blip-2"])
 def test_latent_queries_have_no_map_and_the_reason_is_said(family):
     checked = check_model(tiny_model(family))
     found = verdicts(checked)

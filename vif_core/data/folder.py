@@ -64,7 +64,7 @@ def read_boxes(value: Any, where: str) -> tuple[Box, ...]:
 
 
 def _sample(row: Row, sample_id: str, folder: Path) -> Sample:
-    values = row.values
+    values = {name: value for name, value in row.values.items() if value is not None}  # empty cells of a table
     if "video" in values:
         raise UsageError(
             f"{row.where} names a video file ({values['video']})",

@@ -103,7 +103,7 @@ def _process(
         images=[list(pictures) for pictures in images] if any(images) and not takes_parts(processor) else None,
         padding=True,
         add_special_tokens=prompts[0].needs_special_tokens(processor.tokenizer)
-        and not writes_special_tokens(processor),
+        and not writes_special_tokens(processor, any(images)),
         return_tensors="pt",
         **videos,
         **typed,

@@ -2,7 +2,8 @@
 
 The keys are image features alone (Llama 3.2 Vision, whose images are cut into tiles, and IDEFICS), or the tokens of an
 encoder, image features among them (Florence-2). Each picture or tile has one token before those of its patches: a class
-token, or the mean of the patches. IDEFICS may condense a picture into latent queries instead.
+token, or the mean of the patches. IDEFICS may condense a picture into latent queries instead. Text before an image is
+not counted as seeing it, though Llama 3.2 Vision lets it see all tiles evenly, unused ones too.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def crossed(
     latent = getattr(config, "use_resampler", False)
     side = config.vision_config.image_size // config.vision_config.patch_size
     tokens = config.perceiver_config.resampler_n_latents if latent else 1 + side**2
-    tiles = outputs["pixel_values"].shape[1:-3]  # images, and tiles of each where they are cut
-    keys = np.arange(int(np.prod(tiles)) * tokens).reshape(tiles[0], -1, tokens)
+    tiles = outputs["pixel_values"].shape[1:-3] if "pixel_values" in outputs else (0,)  # images, and tiles of each
+    keys = np.arange(int(np.prod(tiles)) * tokens).reshape(tiles[0], int(np.prod(tiles[1:])), tokens)
     visual: list[int] = []
     grids: list[ImageGrid] = []
     for image, size in enumerate(sizes):
@@ -53,8 +54,6 @@ def crossed(
     segment[own.visual] = TEMPLATE  # the token that stands for an image holds none of it
     held[visual] = VISUAL
     first = int(own.visual[0]) if len(own.visual) else len(own)
-    if "aspect_ratio_mask" in outputs:
-        first = 0  # Llama 3.2 Vision's layers let the text before an image see it too, and all of its tiles
     return replace(
         own, visual=np.array(visual, np.int64), grids=tuple(grids), segment=segment, crossing=Crossing(held, first)
     )

@@ -23,16 +23,12 @@ AttentionFunction = Callable[..., tuple[torch.Tensor, Any]]
 
 @dataclass(frozen=True)
 class DecoderLayer:
-    """One decoder layer that has an attention matrix over visual tokens.
-
-    path: name of its attention module within the model.      crosses: its keys are not the decoder's own tokens.
-    """
+    """One decoder layer that has an attention matrix over visual tokens. path: name of its attention module."""
 
     index: int
     path: str
     attention: nn.Module
     num_heads: int
-    crosses: bool = False
 
 
 def attention_function(name: str) -> AttentionFunction:
@@ -114,9 +110,7 @@ def discover_layers(model: Any, inputs: dict[str, torch.Tensor], n_keys: int | N
         )
     blocks_apart = getattr(decoder.config, "cross_layer_interval", 1)  # IDEFICS counts these blocks on their own
     return tuple(
-        DecoderLayer(
-            getattr(module, "layer_idx", number) * blocks_apart, paths[module], module, heads, n_keys is not None
-        )
+        DecoderLayer(getattr(module, "layer_idx", number) * blocks_apart, paths[module], module, heads)
         for number, (module, heads) in enumerate(seen.items())
     )
 
@@ -124,9 +118,8 @@ def discover_layers(model: Any, inputs: dict[str, torch.Tensor], n_keys: int | N
 def num_blocks(model: Any) -> int:
     """Blocks of the decoder, those without attention included."""
     config = decoder_of(model).config
-    return getattr(
-        config, "decoder_layers", config.num_hidden_layers
-    )  # of an encoder-decoder, the latter is the encoder's
+    # of an encoder-decoder, num_hidden_layers counts the encoder's
+    return getattr(config, "decoder_layers", config.num_hidden_layers)
 
 
 def blocks_of(model: Any, layers: Sequence[DecoderLayer]) -> nn.ModuleList:

@@ -187,6 +187,11 @@ class Layout:
         return rows
 
     @property
+    def text(self) -> np.ndarray:
+        """Positions without a visual token, those included that come before the image."""
+        return np.flatnonzero(self.segment != SEGMENTS.index("visual"))
+
+    @property
     def _first_seeing(self) -> int:
         if self.crossing is not None:
             return self.crossing.first

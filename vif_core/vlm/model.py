@@ -81,7 +81,7 @@ class VLM:
         return write_prompt(self.processor, sample).text
 
     def encode(self, samples: Sequence[Sample], responses: Sequence[Sequence[int]] | None = None) -> Batch:
-        """Left-padded inputs of samples, with `responses` (token ids) appended, and where everything is in them.
+        """Padded inputs of samples, with `responses` (token ids) appended, and where everything is in them.
 
         Raises SampleError for a sample that cannot be used, GridMismatch where visual tokens and grid disagree,
         UnsupportedModel for a video where the family's cannot be read.

@@ -67,6 +67,12 @@ def write_prompt(processor: Any, sample: Sample) -> Prompt:
     The system line comes first where the sample has one. Raises SampleError where the question holds the image
     or video placeholder, and where the template refuses the prompt or leaves a video out.
     """
+    if _takes_tasks(processor) and len(sample.images) > 1:
+        raise SampleError(
+            f"sample {sample.sample_id} has {len(sample.images)} images",
+            expected="one, as Florence-2 reads no more",
+            next_step="Leave the others out, or choose another model",
+        )
     if sample.frames:
         exchange = Exchange((None, sample.question.strip()), None)
         conversation = Conversation(sample.sample_id, (), (exchange,), sample.system)
@@ -135,9 +141,10 @@ def places_images(processor: Any) -> bool:
     return hasattr(processor, "num_query_tokens") or _takes_tasks(processor)
 
 
-def writes_special_tokens(processor: Any) -> bool:
-    """Whether the processor writes the text's special tokens itself (Florence-2, IDEFICS, Llama 3.2 Vision)."""
-    return _takes_tasks(processor) or takes_parts(processor) or hasattr(processor, "python_token")
+def writes_special_tokens(processor: Any, pictured: bool) -> bool:
+    """Whether the processor writes the text's special tokens itself (IDEFICS, Llama 3.2 Vision; Florence-2 beside an
+    image)."""
+    return (_takes_tasks(processor) and pictured) or takes_parts(processor) or hasattr(processor, "python_token")
 
 
 def takes_parts(processor: Any) -> bool:

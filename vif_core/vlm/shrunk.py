@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 from transformers import CONFIG_MAPPING, AutoModelForImageTextToText, PreTrainedTokenizerBase
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
@@ -174,7 +174,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "vision_config": {"max_image_size": 96},
     },
     "hyperclovax_vision_v2": {},
-    "idefics": {"alpha_initializer": "ones", "cross_layer_interval": 2, "num_hidden_layers": 4},
+    "idefics": {
+        "alpha_initializer": "ones",
+        "cross_layer_interval": 2,
+        "num_hidden_layers": 4,
+        "use_resampler": True,
+        "perceiver_config": {"use_resampler": True, "resampler_n_latents": 6},
+    },
     "idefics2": {"perceiver_config": {"resampler_n_latents": 16, "resampler_depth": 1}},
     "idefics3": {},
     "instructblip": {"image_token_index": 3, "num_query_tokens": 8, "text_config": {"word_embed_proj_dim": 32}},
@@ -357,6 +363,9 @@ def _processor(family: str, config: Any, tokenizer: PreTrainedTokenizerBase) -> 
     pictures = _pictures(family)
     if config.is_encoder_decoder:
         pictures.image_seq_length = 1 + _tokens_an_image(config)  # Florence-2: the mean of the patches, and these
+        ends = {"<s>": 1, "</s>": 2}
+        written = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[*ends.items()])
+        tokenizer.backend_tokenizer.post_processor = written  # BART's
     name = PROCESSOR_OF.get(family) or PROCESSOR_MAPPING_NAMES[family]
     cls = getattr(synthetic, name, None) or getattr(transformers, name)
     taken = signature(cls.__init__).parameters

@@ -32,6 +32,7 @@ from vif_core.vlm.layout import ImageGrid
 PATCHED = (Qwen2VLProcessor, Qwen2_5_VLProcessor, Qwen3VLProcessor)
 SQUARE = (LlavaOnevisionProcessor, LlavaNextVideoProcessor, VideoLlavaProcessor)
 
+_EDGES = ("shortest_edge", "longest_edge", "height", "width")
 _COMMON = ("size", "resample", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
 _PATCHED = (*_COMMON, "patch_size", "temporal_patch_size", "merge_size", "min_pixels", "max_pixels")
 _SQUARE = (*_COMMON, "do_resize", "do_center_crop", "crop_size")
@@ -53,7 +54,13 @@ def frame_reader(processor: Any, settings: Mapping[str, Any]) -> PatchedFrames |
 
 def _settings(pictures: Any, settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     own = {name: getattr(pictures, name) for name in names if getattr(pictures, name, None) is not None}
-    return own | {name: settings[name] for name in names if settings.get(name) is not None}
+    own |= {name: settings[name] for name in names if settings.get(name) is not None}
+    size = own["size"]
+    size = {edge: getattr(size, edge, None) for edge in _EDGES} if not isinstance(size, dict) else size
+    bounds = {"shortest_edge": own.pop("min_pixels", None), "longest_edge": own.pop("max_pixels", None)}
+    if "size" not in settings:  # as older checkpoints say it
+        size = size | {edge: pixels for edge, pixels in bounds.items() if pixels is not None}
+    return own | {"size": {edge: length for edge, length in size.items() if length is not None}}
 
 
 class PatchedFrames:
@@ -96,7 +103,11 @@ class PatchedFrames:
         n, counted_as, (height, width) = 1, 1, size
         if self.shared:
             if n_frames < self.temporal_patch_size:
-                raise SampleError(f"a video of {n_frames} frame", expected=f"at least {self.temporal_patch_size}")
+                raise SampleError(
+                    f"a video of {n_frames} frame",
+                    expected=f"at least {self.temporal_patch_size}",
+                    next_step="Take more of them, or give the frame as an image",
+                )
             n, counted_as = n_frames, round(n_frames / self.temporal_patch_size) * self.temporal_patch_size
             enlarged = max(1.0, cell / min(size))
             height, width = int(height * enlarged), int(width * enlarged)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from vifscope.families import Family
 
-MAP_WORDS = {"image": "one grid an image", "tiles": "tiles and thumbnail", "none": "none: latent queries"}
+MAP_WORDS = {"image": "one grid an image", "tiles": "tiles put together", "none": "none: latent queries"}
 
 
 def families_view(families: Sequence[Family]) -> Group:

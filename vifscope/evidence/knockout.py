@@ -47,7 +47,7 @@ def box_knockout(
             ("distractor", [other for _, other in part]),
         ):
             keys = [_covered(layout, own) for layout, own in zip(batch.layouts, boxes, strict=True)]
-            queries = [layout.rows("text") for layout in batch.layouts]
+            queries = [layout.text for layout in batch.layouts]
             cut = Knockout.of(batch, queries, keys, later=True)
             with intervene(vlm, dict.fromkeys(chosen, cut), batch):
                 right[name] = _right(vlm, part, max_new_tokens)

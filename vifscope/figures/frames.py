@@ -188,7 +188,7 @@ def map_strip(
     """The maps of a few samples over a choice of layers, laid over the first image (paper Figure 3).
 
     sample_ids: by default the first sample of each of the four most frequent kinds.
-    layers:     by default six, evenly spaced, the first and the last among them.
+    layers:     by default six of those with attention, evenly spaced, the first and the last among them.
     Columns sample_id, layer, map (array over the image: flow per area, 1 = uniform, NaN off the grid), picture, grid
     (its finest), boxes (xyxy in its pixels), question, answer, response, correct. Raises UsageError where a sample has
     no map.
@@ -206,7 +206,8 @@ def map_strip(
         weights = _measured_flow(run, sample, map_kind)
         picture = run.image(sample_id, 0)
         if layers is None:
-            layers = np.unique(np.linspace(0, len(weights) - 1, 6).round().astype(int)).tolist()
+            read = np.flatnonzero(~np.isnan(weights).all(1))  # [L V]; the others have no attention over the image
+            layers = read[np.unique(np.linspace(0, len(read) - 1, 6).round().astype(int))].tolist()
         kept = {name: sample[name] for name in ("sample_id", "boxes", "question", "answer", "response", "correct")}
         grid = finest(sample["images"])
         for layer in layers:

@@ -109,6 +109,16 @@ def test_a_malformed_listing_is_refused_with_the_line_that_is_wrong(folder, text
         open_source(folder)
 
 
+def test_an_empty_cell_of_a_table_is_as_if_it_were_not_there(folder):
+    rows = [
+        {"image": "red.png", "frames": None, "video": None, "fps": None, "question": "Which?"},
+        {"frames": ["red.png", "blue.png"], "image": None, "question": "Which?"},
+    ]
+    (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = open_source(folder / "rows.jsonl")
+    assert [(len(source[i].images), len(source[i].frames)) for i in range(2)] == [(1, 0), (0, 2)]
+
+
 def test_a_video_is_its_frames_in_order(folder):
     Image.new("RGB", (20, 10), "blue").save(folder / "blue.png")
     row = {"frames": ["red.png", "blue.png", "red.png"], "question": "Which?"}

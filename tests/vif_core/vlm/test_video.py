@@ -233,6 +233,23 @@ def test_a_checkpoint_s_settings_for_videos_are_read(tmp_path):
     assert small.rows * small.cols <= 4 < wide.rows * wide.cols
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+def test_an_older_checkpoint_bounds_its_videos_as_its_pictures(family, tmp_path):
+    vlm = tiny_model(family)
+    vlm.model.save_pretrained(tmp_path)
+    vlm.processor.save_pretrained(tmp_path)
+    pictures = json.loads((tmp_path / "processor_config.json").read_text())["image_processor"]
+    (tmp_path / "processor_config.json").unlink()
+    kept = {
+        name: pictures[name] for name in ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std")
+    }
+    side = kept["patch_size"] * kept["merge_size"]
+    bounds = {"min_pixels": side**2, "max_pixels": 4 * side**2, "image_processor_type": "Qwen2VLImageProcessor"}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(kept | bounds))
+    (grid,) = load(tmp_path).encode(tiny_videos([2])).layouts[0].grids
+    assert grid.rows * grid.cols <= 4
+
+
 def test_a_family_that_reads_no_videos_says_so():
     line = "videos cannot be read with model family 'llava'; expected a Qwen-VL .* or Video-LLaVA. Choose one"
     with pytest.raises(UnsupportedModel, match=line):

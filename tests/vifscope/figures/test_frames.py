@@ -197,6 +197,15 @@ def test_the_strip_shows_the_first_sample_of_each_frequent_kind_in_six_layers(ru
     np.testing.assert_allclose(shown[10::20, 10::20], flow / flow.mean(), rtol=1e-4)
 
 
+def test_the_strip_leaves_out_layers_without_attention(records_run):
+    def change(records):
+        for record in records:
+            record.flows["raw"].maps[::2] = np.nan
+        return records
+
+    assert frames.map_strip(records_run(2, change=change))["layer"].unique().tolist() == [1, 3, 7, 9, 13, 15]
+
+
 def test_the_strip_takes_samples_and_layers(run):
     strip = frames.map_strip(run, ["s007", "s002"], [15, 1])
     assert list(zip(strip["sample_id"], strip["layer"], strict=True)) == [
