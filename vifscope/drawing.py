@@ -59,14 +59,16 @@ def draw(
         write_file(out / path, content)
         written.append(path)
 
-    done = 0
+    done, suffixes = 0, [each for each in formats if each != "html"]
     for folder, source in sources.items():
         for name, caption in _captions(source).items():
             progress("drawing", done, total)
             done += 1
             with suppress(UsageError):  # what a run has nothing for is left out
-                for suffix in (each for each in formats if each != "html"):
-                    write(f"{folder}/{name}.{suffix}".lstrip("/"), render(source.figure(name), suffix))
+                if suffixes:
+                    drawn = source.figure(name)
+                    for suffix in suffixes:
+                        write(f"{folder}/{name}.{suffix}".lstrip("/"), render(drawn, suffix))
                 if "html" in formats:
                     sections.setdefault(folder, []).append(_shown(source, name, caption))
     progress("drawing", total, total)

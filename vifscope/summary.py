@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vifscope.figures.frames import image_units, measured_samples, summary_frame, wide
-from vifscope.metrics.attenuation import attenuation_index
+from vifscope.metrics.attenuation import attenuation_index, nothing_else_seen
 from vifscope.runs import RunStore
 from vifscope.stats import CHUNK, bootstrap_mean, times_drawn, unit_sums
 
@@ -83,7 +83,7 @@ def _ratio_words(summary: dict[str, Any]) -> str:
     peak = best_layer(layers, "visual_ratio", max)
     if peak is None or not peak["visual_ratio"]:
         return "no attention on visual tokens was measured, so the attenuation index is undefined."
-    if all(layer["visual_ratio"] is None or layer["visual_ratio"] > 1 - 1e-4 for layer in layers):
+    if nothing_else_seen(np.array([layer["visual_ratio"] for layer in layers], dtype=np.float64)):
         return "its layers see nothing but the image, by cross-attention: the visual ratio is 1 by construction."
     lift = "" if peak["ratio_lift"] is None else f" ({short(peak['ratio_lift'])} times uniform attention)"
     top = f"the visual ratio peaks at {short(peak['visual_ratio'])} in layer {peak['layer']}{lift}"
@@ -177,7 +177,7 @@ def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed:
     totals, counts = unit_sums(ratio, units)
     step = max(1, CHUNK // max(1, len(totals)))
     rng = np.random.default_rng(seed)
-    drawn = [times_drawn(rng, len(totals), min(step, n_boot - start)) for start in range(0, n_boot, step)]
+    drawn = (times_drawn(rng, len(totals), min(step, n_boot - start)) for start in range(0, n_boot, step))
     with np.errstate(invalid="ignore"):
         indices = np.concatenate([attenuation_index((each @ totals) / (each @ counts)) for each in drawn])
         mean = attenuation_index(totals.sum(0) / counts.sum(0))

@@ -19,6 +19,7 @@ from vif_core.vlm.layout import SEGMENTS
 from vifscope.figures.interactive import multiples_figure, patch_figure
 from vifscope.figures.lights import by_layer
 from vifscope.figures.palette import MAP_COLOURS, RUNS
+from vifscope.figures.scale import bar_px, token_words
 from vifscope.figures.viewer import CURVES
 from vifscope.runs.maps import on_grid
 from vifscope_browser.catalogue import Browsed, Catalogue, Chosen
@@ -47,12 +48,15 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen, said: str = "") -
         grid = run.grid(sample_id, chosen)
         stored = run.store.sample(sample_id)
         boxes = stored["boxes"] if grid["image"] == 0 else None
+        size_px = run.store.image_size(sample_id, grid["image"])
         pictured = {
             "note": note,
             "picture": f"/picture/{catalogue.place(run)}/{grid['image']}/{quote(sample_id)}",
             "file": stored["image"][grid["image"]],
-            "size_px": run.store.image_size(sample_id, grid["image"]),
+            "size_px": size_px,
             "rect_px": grid["rect_px"],
+            "bar_px": bar_px(size_px[0]),
+            "scale": f"{bar_px(size_px[0])} px   {token_words(grid)}",
             "boxes": boxes or [],
             "spotlights": by_layer(stored, grid["image"]),
         }

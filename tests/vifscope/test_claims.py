@@ -127,3 +127,14 @@ def test_an_ablation_says_what_vif_gains_in_points():
     assert (claim.n, claim.agrees) == (40, "yes")
     assert "5 seeds" in claim.measure
     assert np.isnan(ablation_claim(table[:0]).ours)
+
+
+def test_a_ratio_of_one_by_construction_is_no_finding(records_run):
+    def crossing(records):
+        for record in records:
+            record.flows["raw"].layers["visual_ratio"][:] = np.where(np.arange(16) % 2, np.nan, 1 - 1e-6)
+        return records
+
+    claim = attenuation_claim(records_run(6, change=crossing))
+    assert np.isnan(claim.ours)
+    assert claim.sentence.startswith("Not measured here: visual ratio of the deep layers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,7 @@ def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFram
     violins: `frames.violin_frame` of each run.     ratios: `frames.attenuation_frame` of each run.
     """
     figure = make_subplots(specs=[[{"secondary_y": True}]])
+    names = [plain(name) for name in names]
     for number, (violin, ratio, name) in enumerate(zip(violins, ratios, names, strict=True)):
         colour, body = (RATIO, VIOLIN) if len(names) == 1 else (RUNS[number % len(RUNS)],) * 2
         offset = 0.0 if len(names) == 1 else (number - (len(names) - 1) / 2) * 0.8 / len(names)
@@ -128,6 +130,11 @@ def shade_deep(figure: go.Figure, frame: pd.DataFrame, *, named: bool = False) -
     if named:
         words: dict[str, Any] = {"text": "deep layers", "showarrow": False, "font": {"size": 11}}
         figure.add_annotation(x=(first + last) / 2, y=1, yref="paper", yanchor="bottom", **words)
+
+
+def plain(text: str) -> str:
+    """Text of data for plotly, which takes tags for markup and knows few entities."""
+    return escape(text, quote=False)
 
 
 def quiet(figure: go.Figure) -> go.Figure:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from html import escape
 from typing import Any
+from unicodedata import east_asian_width
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from plotly.subplots import make_subplots
 
 from vifscope.figures.contrast import NEUTRAL, PANELS
 from vifscope.figures.frames import SHARES
-from vifscope.figures.interactive import BOX, INK, RATIO, RULE, curve, picture_source, quiet, shade_deep
+from vifscope.figures.interactive import BOX, INK, RATIO, RULE, curve, picture_source, plain, quiet, shade_deep
 from vifscope.figures.palette import MAP_COLOURS, RUNS, shortened
 from vifscope.figures.scale import bar_px, grid_lines, token_words
 from vifscope.figures.static import SHARE_NAMES
@@ -112,7 +112,7 @@ def accuracy_figure(accuracy: pd.DataFrame) -> go.Figure:
     for number, run in enumerate(runs):
         rows = names.merge(accuracy[accuracy["run"] == run].drop(columns="n"), on=["group", "name"], how="left")
         points = 100 * rows[["difference", "low", "high"]].to_numpy(float)
-        name = escape(shortened(run, 28))
+        name = plain(shortened(run, 28))
         figure.add_scatter(
             x=points[:, 0], y=names.index + 0.5 * ((number + 0.5) / len(runs) - 0.5), mode="markers", name=name,
             marker={"size": 8, "color": RUNS[(number + 1) % len(RUNS)]}, customdata=points[:, 1:], showlegend=True,
@@ -123,7 +123,7 @@ def accuracy_figure(accuracy: pd.DataFrame) -> go.Figure:
     figure.add_vline(0, line={"color": INK, "width": 1, "dash": "dash"})
     for place in names.index[names["group"] != names["group"].shift()][1:]:
         figure.add_hline(place - 0.5, line={"color": RULE, "width": 1})
-    labels = [escape(f"{name} ({n})") for name, n in zip(names["name"], names["n"], strict=True)]
+    labels = [plain(f"{name} ({n})") for name, n in zip(names["name"], names["n"], strict=True)]
     figure.update_yaxes(tickvals=names.index, ticktext=labels, range=[len(names) - 0.5, -0.5], showgrid=False)
     figure.update_xaxes(title_text="difference in accuracy, percentage points")
     figure.update_layout(
@@ -143,11 +143,11 @@ def strip_figure(strip: Strip, width_px: int = TEXT_PX) -> go.Figure:
     shapes: list[dict[str, Any]] = []  # set at once: plotly checks all that it holds each time one is added
     top = float(_LINE_PX * (2 if strip.heads else 1) + 4)
     for column, title in enumerate(["image", *strip.titles]):
-        words.append(_words(title, column * step + panel / 2, top - 4, xanchor="center", yanchor="bottom"))
+        words.append(_words(plain(title), column * step + panel / 2, top - 4, xanchor="center", yanchor="bottom"))
     column = 1
     for head, columns in strip.heads:
         middle = column * step + (columns * step - _GAP_PX) / 2
-        words.append(_words(head, middle, top - 4 - _LINE_PX, xanchor="center", yanchor="bottom"))
+        words.append(_words(plain(head), middle, top - 4 - _LINE_PX, xanchor="center", yanchor="bottom"))
         column += columns
     for row in strip.rows:
         scale = min(panel / row.picture.width, 2 * panel / row.picture.height)
@@ -214,7 +214,7 @@ def _panels(
         figure.update_yaxes(range=ends[metric], **where)
         for number, run in enumerate(runs):
             line = shown[shown["run"] == run]
-            colour, name = colours[number % len(colours)], escape(shortened(run, 28))
+            colour, name = colours[number % len(colours)], plain(shortened(run, 28))
             symbols = np.where(line["by_construction"], "circle-open", "circle").tolist()
             how = {"legendgroup": name, "showlegend": place == 0, "marker": {"size": 6, "symbol": symbols}}
             for trace in curve(line, middle, colour, name, **how):
@@ -333,5 +333,6 @@ def _words(text: str, x: float, y: float, *, size: int = 12, **how: Any) -> dict
 
 
 def _wrapped(caption: str, width_px: float) -> list[str]:
-    """Lines of a caption, in HTML's writing, by the width of a middling letter."""
-    return [escape(line) for line in textwrap.wrap(caption, int(width_px / 6.9))]
+    """Lines of a caption, as plotly writes them, by the width of a middling letter; those of East Asia count twice."""
+    wide = sum(east_asian_width(letter) in "WF" for letter in caption) / max(1, len(caption))
+    return [plain(line) for line in textwrap.wrap(caption, int(width_px / 6.9 / (1 + wide)))]

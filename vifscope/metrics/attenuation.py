@@ -14,6 +14,12 @@ def deep_layers(num_layers: int) -> range:
     return range(num_layers - max(1, num_layers // 4), num_layers)
 
 
+def nothing_else_seen(visual_ratio: np.ndarray) -> bool:
+    """Whether every ratio that is not NaN is 1: rows of a cross-attention over image features see nothing else."""
+    known = visual_ratio[~np.isnan(visual_ratio)]
+    return known.size > 0 and bool((known > 1 - 1e-4).all())
+
+
 def attenuation_index(visual_ratio_by_layer: np.ndarray) -> np.ndarray:
     """The mean visual ratio of the deep layers over that of the peak layer: 1 is no attenuation, 0 is blindness.
 

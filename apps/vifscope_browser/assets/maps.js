@@ -51,7 +51,8 @@ window.vifscope = window.vifscope || {};
     const panels = runs.map((run) => ({ run, name: run.name, layers: layersOf(run) }));
     panels.forEach((panel) => { panel.overall = Math.max(...panel.layers.map(most)); });
     if (runs.length === 2) {
-      const [base, other] = panels, same = String(base.run.shape.slice(1)) === String(other.run.shape.slice(1));
+      const lies = ({ run }) => String([run.shape.slice(1), run.rect_px, run.size_px]);
+      const [base, other] = panels, same = lies(base) === lies(other);
       panels.push({ run: base.run, name: `${other.name} less ${base.name}`, between: same ? [base.layers, other.layers] : null });
     }
     place.replaceChildren(...panels.map((panel, number) => {
@@ -64,9 +65,9 @@ window.vifscope = window.vifscope || {};
         height: box[3] - box[1], fill: "none", stroke: BOX, "stroke-width": 2, "vector-effect": "non-scaling-stroke" }));
       panel.tip = element("div", { class: "tip", hidden: "" });
       panel.picture = element("img", { src: run.picture, alt: `Picture of sample ${packed.asked.sample}` });
-      panel.stage = element("div", { class: "stage" }, panel.picture, panel.canvas, panel.marks, panel.tip);
-      panel.stage.style.setProperty("--wide", wide);
-      panel.stage.style.setProperty("--high", high);
+      const shown = element("div", { class: "shown" }, panel.picture, panel.canvas, panel.marks);
+      panel.stage = element("div", { class: "stage" }, shown, panel.tip);
+      const ruler = element("div", { class: "ruler" }, element("i", { style: `width: ${100 * run.bar_px / wide}%` }), run.scale);
       panel.stage.addEventListener("pointermove", (event) => hover(panel, event));
       panel.stage.addEventListener("pointerleave", () => { panel.tip.hidden = true; });
       panel.stage.addEventListener("click", (event) => {
@@ -76,7 +77,9 @@ window.vifscope = window.vifscope || {};
       panel.ends = [element("span"), element("i"), element("span")];
       const dot = panel.layers ? [element("i", { class: "dot", style: `background: ${run.colour}` })] : [];
       const bar = element("div", { class: "bar", "aria-hidden": "true" }, ...panel.ends);
-      const made = element("figure", {}, element("figcaption", {}, ...dot, panel.name), panel.stage, bar);
+      const made = element("figure", {}, element("figcaption", {}, ...dot, panel.name), panel.stage, ruler, bar);
+      made.style.setProperty("--wide", wide);
+      made.style.setProperty("--high", high);
       made.panel = panel;
       return made;
     }));
@@ -100,27 +103,33 @@ window.vifscope = window.vifscope || {};
 
   // Draws one layer into the panels. looks: { opacity, colours, scale, smooth, lights }.
   const draw = (panels, packed, layer, looks) => {
-    const at = (layers) => layers[Math.min(layer, layers.length - 1)];
-    const together = Math.max(...panels.filter((panel) => panel.layers).map((panel) => most(at(panel.layers))));
+    const at = (layers) => (layer < layers.length && !Number.isNaN(layers[layer][0]) ? layers[layer] : null);
+    const together = Math.max(...panels.filter((panel) => panel.layers).map((panel) => most(at(panel.layers) || [])));
     panels.forEach((panel) => {
       const { canvas, run } = panel, single = Boolean(panel.layers);
-      const values = single ? at(panel.layers) : panel.between && difference(...panel.between.map(at));
+      const both = single || !panel.between ? [] : panel.between.map(at);
+      const values = single ? at(panel.layers) : both.length && both.every(Boolean) ? difference(...both) : null;
       canvas.hidden = !values;
-      if (!values) { panel.ends[0].textContent = "The runs' grids differ: no difference."; return; }
+      panel.values = values;
+      panel.marks.replaceChildren(...panel.boxes, ...(single ? lights(run, layer, looks.lights) : []));
+      if (!values) {
+        const why = single || panel.between ? `Undefined in layer ${layer}.` : "The runs' maps lie differently: no difference.";
+        panel.ends.forEach((end, i) => { end.textContent = i ? "" : why; end.style.background = "none"; });
+        return;
+      }
       const stops = packed.colours[single ? looks.colours : "RdBu_r"];
       const top = single ? { layer: most(values), all: panel.overall, both: together }[looks.scale] || 1
         : Math.max(most(values.map(Math.abs)), 0.01 / values.length); // equal maps differ by rounding: a hundredth of an even share
       const low = single ? 0 : -top;
       paint(canvas, values, run.shape[2], low, top, stops);
       Object.assign(canvas.style, { opacity: looks.opacity, imageRendering: looks.smooth ? "auto" : "pixelated" });
-      Object.assign(panel, { values, low, top, stops, looks });
-      panel.marks.replaceChildren(...panel.boxes, ...(single ? lights(run, layer, looks.lights) : []));
+      Object.assign(panel, { low, top, stops, looks });
       panel.ends[0].textContent = short(low);
       panel.ends[1].style.background = `linear-gradient(to right, ${gradient(stops)})`;
       panel.ends[2].textContent = short(top);
-      const peak = values.indexOf(most(values)), cols = run.shape[2];
-      canvas.setAttribute("aria-label", Number.isNaN(values[0]) ? `${panel.name}, layer ${layer}: undefined`
-        : `${panel.name}, layer ${layer}: largest ${short(values[peak])} in row ${Math.floor(peak / cols)}, column ${peak % cols}`);
+      const sizes = values.map(Math.abs), peak = sizes.indexOf(most(sizes)), cols = run.shape[2];
+      const place = peak < 0 ? "none" : `${short(values[peak])} in row ${Math.floor(peak / cols)}, column ${peak % cols}`;
+      canvas.setAttribute("aria-label", `${panel.name}, layer ${layer}: largest ${place}`);
     });
   };
 
@@ -148,7 +157,7 @@ window.vifscope = window.vifscope || {};
 
   // A panel as it stands, as SVG text that needs nothing else: picture, map, marks, colour bar, and what it is.
   const saved = (panel, title) => {
-    const { run, canvas, values, stops, looks } = panel, [wide, high] = run.size_px, [x0, y0, x1, y1] = run.rect_px;
+    const { run, canvas, stops, looks } = panel, [wide, high] = run.size_px, [x0, y0, x1, y1] = run.rect_px;
     const unit = Math.max(wide, high) / 40;
     const image = (source, across, down, smooth, x, y, width, height, opacity) => {
       const copy = element("canvas", { width: across, height: down }), drawing = copy.getContext("2d");
@@ -165,7 +174,7 @@ window.vifscope = window.vifscope || {};
       text(0, -unit / 2, "start", title),
       image(panel.picture, panel.picture.naturalWidth, panel.picture.naturalHeight, true, 0, 0, wide, high, 1),
       element("svg:g", { "clip-path": "url(#edge)" },
-        ...(values ? [image(canvas, canvas.width * PATCH_PX, canvas.height * PATCH_PX, looks.smooth, x0, y0, x1 - x0, y1 - y0, looks.opacity)] : []),
+        image(canvas, canvas.width * PATCH_PX, canvas.height * PATCH_PX, looks.smooth, x0, y0, x1 - x0, y1 - y0, looks.opacity),
         ...[...panel.marks.children].map((mark) => mark.cloneNode())),
       element("svg:rect", { y: high + unit, width: wide, height: unit, fill: "url(#scale)" }),
       text(0, high + 3.2 * unit, "start", panel.ends[0].textContent), text(wide, high + 3.2 * unit, "end", panel.ends[2].textContent));

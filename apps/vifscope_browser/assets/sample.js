@@ -59,12 +59,13 @@
         const fresh = packed !== view.packed || !at("panels").childElementCount;
         if (!fresh && layer === view.layer && JSON.stringify(looks) === JSON.stringify(view.looks)) return layer;
         const recoloured = fresh || colours !== view.looks.colours;
+        if (playing !== null && packed.asked.sample !== view.packed.asked.sample) stop(); // as its button is new
         Object.assign(view, { packed, layer, looks });
         if (fresh) {
           view.panels = maps.build(at("panels"), packed);
           view.last = Math.max(...packed.runs.map((run) => run.curves.layer.length)) - 1;
         }
-        if (recoloured) window.vifscope.spine.build(at("spine"), packed, packed.colours[colours], go);
+        if (recoloured) window.vifscope.spine.build(at("spine"), packed, packed.colours[colours], go, true);
         draw();
         return layer;
       },
@@ -75,7 +76,7 @@
       },
       save: () => {
         const format = window.dash_clientside.callback_context.triggered[0].prop_id.split(".")[0];
-        view.panels.forEach((panel, place) => save(panel, place, format));
+        view.panels.forEach((panel, place) => { if (panel.values) save(panel, place, format); });
       },
       link: () => {
         const field = navigator.clipboard ? navigator.clipboard.writeText(window.location.href) : null;
@@ -85,7 +86,7 @@
     overview: {
       draw: (packed) => {
         const follow = (layer) => set("address", { href: `/samples?layer=${layer}` });
-        return window.vifscope.spine.build(at("overview-spine"), packed, Object.values(packed.colours)[0], follow);
+        return window.vifscope.spine.build(at("overview-spine"), packed, Object.values(packed.colours)[0], follow, false);
       },
     },
   });

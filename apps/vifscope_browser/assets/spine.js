@@ -22,6 +22,12 @@
     return Array.from({ length: Math.ceil(top / step) + 1 }, (_, i) => i * step);
   };
 
+  // The places of values between those that are null, neighbours together.
+  const stretches = (values) => values.reduce((found, value, i) => {
+    if (value !== null) (i && values[i - 1] !== null ? found[found.length - 1] : found[found.push([]) - 1]).push(i);
+    return found;
+  }, []);
+
   // One metric of all runs: 0 at the bottom, a unit of width a layer.
   const curves = (runs, metric, depth, marks) => {
     const end = marks[marks.length - 1], y = (value) => 1 - value / end;
@@ -29,19 +35,21 @@
     const stroke = { fill: "none", "vector-effect": "non-scaling-stroke", "stroke-linecap": "round" };
     const rules = marks.map((mark) => element("svg:path", { ...stroke, class: "rule", d: `M 0 ${y(mark)} h ${depth}` }));
     const drawn = runs.flatMap(({ name, colour, curves: { layer, [metric]: values, [`${metric}_low`]: low, [`${metric}_high`]: high } }) => {
-      const known = low ? layer.map((_, i) => i).filter((i) => low[i] !== null) : [];
       const edge = (bound) => (i) => `${layer[i] + 0.5},${y(bound[i])}`;
-      const band = element("svg:polygon", { fill: colour, opacity: 0.25, points: [...known.map(edge(high)), ...known.reverse().map(edge(low))].join(" ") });
+      const bands = low ? stretches(low).map((known) => (known.length > 1
+        ? element("svg:polygon", { fill: colour, opacity: 0.25, points: [...known.map(edge(high)), ...known.toReversed().map(edge(low))].join(" ") })
+        : element("svg:path", { ...stroke, stroke: colour, opacity: 0.25, "stroke-width": 9, "stroke-linecap": "butt", d: `M ${edge(high)(known[0])} L ${edge(low)(known[0])}` }))) : [];
       const curve = element("svg:path", { ...stroke, stroke: colour, "stroke-width": 2, d: line(values, layer, (x, at, on) => `${on ? "L" : "M"} ${x} ${at}`) });
       Object.assign(curve, { values, run: name, metric });
       const points = element("svg:path", { ...stroke, stroke: colour, "stroke-width": 5, d: line(values, layer, (x, at) => `M ${x} ${at} h 0`) });
-      return [...(low ? [band] : []), curve, points];
+      return [...bands, curve, points];
     });
     return element("svg:svg", { viewBox: `0 0 ${depth} 1`, preserveAspectRatio: "none" }, ...rules, ...drawn);
   };
 
-  // Fills `place` and returns the depth; chosen(layer) is called for each layer that the pointer presses or is drawn over.
-  const build = (place, packed, stops, chosen) => {
+  // Fills `place` and returns the depth; chosen(layer) is called for a layer that is clicked and, where the pointer
+  // `scrubs`, for each that it is drawn over.
+  const build = (place, packed, stops, chosen, scrubs) => {
     const depth = Math.max(...packed.runs.map((run) => run.curves.layer.length));
     const row = (label, what, ...ticks) => element("div", { class: "row" }, element("div", { class: "label" }, label, ...ticks), what);
     const strips = packed.runs.filter((run) => run.maps).map((run) => {
@@ -68,10 +76,18 @@
       const box = area.getBoundingClientRect();
       return Math.min(Math.max(Math.floor((event.clientX - box.x) / box.width * depth), 0), depth - 1);
     };
-    area.addEventListener("pointerdown", (event) => { area.setPointerCapture(event.pointerId); chosen(layerAt(event)); });
+    let pressed = null; // where: a finger that moves up or down scrolls the page
+    area.addEventListener("pointerdown", (event) => {
+      pressed = event.button === 0 ? event : null;
+      if (!scrubs || !pressed || event.pointerType === "touch") return;
+      area.setPointerCapture(event.pointerId);
+      chosen(layerAt(event));
+    });
+    area.addEventListener("click", (event) => chosen(layerAt(event)));
+    ["pointerup", "pointercancel"].forEach((end) => area.addEventListener(end, () => { pressed = null; }));
     area.addEventListener("pointermove", (event) => {
-      const layer = layerAt(event);
-      if (event.buttons) chosen(layer);
+      const layer = layerAt(event), touches = event.pointerType === "touch";
+      if (scrubs && pressed && !(touches && Math.abs(event.clientX - pressed.clientX) < 12)) chosen(layer);
       tip.hidden = false;
       tip.textContent = packed.runs.map((run) => said(run, packed.metrics, layer)).join("\n");
       tip.style.transform = `translate(${layer > depth / 2 ? `calc(${event.offsetX - 12}px - 100%)` : `${event.offsetX + 12}px`}, ${event.offsetY}px)`;

@@ -179,8 +179,15 @@ def test_each_spotlight_is_a_circle_of_one_spread(lit):
 
 
 def test_words_of_data_are_no_markup(run_of):
-    figure = Gallery(run_of(2, question="Is <b>this</b> & that red?")).interactive("maps")
-    assert any("Is &lt;b&gt;this&lt;/b&gt; &amp; that red?" in note.text for note in figure.layout.annotations)
+    figure = Gallery(run_of(2, question='Is <b>this</b> & "that" red?')).interactive("maps")
+    assert any('Is &lt;b&gt;this&lt;/b&gt; &amp; "that" red?' in note.text for note in figure.layout.annotations)
+
+
+def test_wide_letters_wrap_sooner(run_of):
+    note = max(
+        Gallery(run_of(1, question="这是什么" * 60)).interactive("maps").layout.annotations, key=lambda n: len(n.text)
+    )
+    assert max(map(len, note.text.split("<br>"))) <= twins.TEXT_PX / 12
 
 
 @pytest.mark.parametrize("layers", [1, 32])
