@@ -15,10 +15,9 @@ from transformers.models.mllama.image_processing_pil_mllama import (
     get_optimal_tiled_canvas,
 )
 
-from vif_core.errors import GridMismatch, SampleError, UnsupportedModel
+from vif_core.errors import GridMismatch, SampleError
 from vif_core.flow.interventions import Knockout
 from vif_core.flow.op import intervene
-from vif_core.vif.model import add_vif
 from vif_core.vlm.layout import SEGMENTS
 from vif_core.vlm.shrunk import FAMILIES
 from vif_core.vlm.tiling import padded_canvas
@@ -246,8 +245,3 @@ def test_a_second_image_is_refused_where_one_is_read():
     sample = tiny_samples(1)[0]
     with pytest.raises(SampleError, match="sample tiny-0 has 2 images; expected one, as Florence-2 reads no more"):
         tiny_model("florence2").encode([replace(sample, images=sample.images * 2)])
-
-
-def test_vif_is_refused_in_one_line(vlm):
-    with pytest.raises(UnsupportedModel, match=f"the decoder of tiny-{vlm.family} sees the image by cross-attention; "):
-        add_vif(vlm)
