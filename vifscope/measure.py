@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError
@@ -187,7 +188,7 @@ def _spotlights(vlm: VLM, samples: Sequence[Sample]) -> list[list[dict[str, Any]
     ]
 
 
-def _png(image: Any) -> bytes:
+def _png(image: Image.Image) -> bytes:
     encoded = io.BytesIO()
     image.save(encoded, "PNG", compress_level=1)
     return encoded.getvalue()

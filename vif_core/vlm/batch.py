@@ -76,12 +76,12 @@ def encode(
         own = Layout(np.concatenate([ids, reply]), visual, (), segment, response_start=len(ids))
         if crosses(model.config):
             layouts.append(crossed(model, processor, own, sizes, outputs, i))
-        elif frames:
-            grids = frame_grids(model.config, processor, frames, outputs, video, len(visual))
-            layouts.append(replace(own, grids=grids))
-            video += 1
         else:
-            grids = image_grids(model.config, processor, sizes, outputs, first, len(visual))
+            if frames:
+                grids = frame_grids(model.config, processor, frames, outputs, video, len(visual))
+                video += 1
+            else:
+                grids = image_grids(model.config, processor, sizes, outputs, first, len(visual))
             layouts.append(replace(own, grids=grids))
         first += len(pictures)
     return _pad(model, processor.tokenizer.pad_token_id, outputs, layouts)
