@@ -77,7 +77,7 @@ window.vifscope = window.vifscope || {};
       panel.ends = [element("span"), element("i"), element("span")];
       const dot = panel.layers ? [element("i", { class: "dot", style: `background: ${run.colour}` })] : [];
       const bar = element("div", { class: "bar", "aria-hidden": "true" }, ...panel.ends);
-      const made = element("figure", {}, element("figcaption", {}, ...dot, panel.name), panel.stage, ruler, bar);
+      const made = element("figure", {}, element("figcaption", { title: panel.name }, ...dot, panel.name), panel.stage, ruler, bar);
       made.style.setProperty("--wide", wide);
       made.style.setProperty("--high", high);
       made.panel = panel;
