@@ -86,9 +86,8 @@ def given_map(batch: Batch, layout_map: torch.Tensor) -> Blend:
     first = int(layout.visual[-1]) + 1
     turn[0, first:] = 0
     device = batch.inputs["input_ids"].device
-    return Blend(
-        0.5, torch.from_numpy(layout.visual)[None].to(device), layout_map[None].to(device), turn.to(device), True, first
-    )
+    keys = torch.from_numpy(layout.visual)[None].to(device)
+    return Blend(0.5, keys, layout_map[None].to(device), turn.to(device), first=first, ahead=True)
 
 
 def stepping(model: Any, batch: Batch) -> Callable[[], object]:

@@ -3,14 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import sqrt
 from typing import Any
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+MOMENTUM = 0.95
+
+
+class Muon(torch.optim.Optimizer):
+    """Steps along the orthogonalised momentum of each matrix, as large as AdamW's (Jordan 2024; Liu et al. 2025).
+
+    It is `torch.optim.Muon` with adjust_lr_fn "match_rms_adamw" but for its precision: in float32, which on a CPU that
+    does not multiply in bfloat16 halves the time of a step of VIF alone.
+    """
+
+    def __init__(self, groups: Iterable[dict[str, Any]], lr: float, weight_decay: float) -> None:
+        super().__init__(groups, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for matrix in group["params"]:
+                if matrix.grad is None:
+                    continue
+                momentum = self.state[matrix].setdefault("momentum", torch.zeros_like(matrix))
+                momentum.lerp_(matrix.grad, 1 - MOMENTUM)
+                update = orthogonal(matrix.grad.lerp(momentum, MOMENTUM))
+                matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                matrix.add_(update, alpha=-0.2 * sqrt(max(matrix.shape)) * group["lr"])
+
+
+def orthogonal(matrix: Float[Tensor, "R C"]) -> Float[Tensor, "R C"]:
+    """U S V of a matrix, with singular values S brought to about 1 by five quintic Newton-Schulz steps."""
+    near = matrix.T if len(matrix) > matrix.shape[1] else matrix
+    near = near / near.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = near @ near.T
+        near = 3.4445 * near + (-4.7750 * gram + 2.0315 * gram @ gram) @ near
+    return near.T if len(matrix) > matrix.shape[1] else near
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """`torch.optim.Muon` on weight matrices and `torch.optim.AdamW` on embeddings, biases and norms.
+    """`Muon` on weight matrices and `torch.optim.AdamW` on embeddings, biases and norms.
 
     groups: (named parameters, learning-rate scale) pairs. The parameter groups of both are this optimizer's own, so
     that one scheduler drives them.
@@ -31,7 +69,7 @@ class MuonAdamW(torch.optim.Optimizer):
         if adam_groups:
             self.parts.append(torch.optim.AdamW(adam_groups, betas=(0.9, 0.98), weight_decay=0.0))
         if muon_groups:
-            self.parts.append(torch.optim.Muon(muon_groups, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+            self.parts.append(Muon(muon_groups, lr, weight_decay))
         super().__init__([group for part in self.parts for group in part.param_groups], {})
         self._share_groups()
 

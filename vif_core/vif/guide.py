@@ -12,9 +12,14 @@ from vif_core.flow.call import AttentionCall
 from vif_core.vif.generator import Canvas
 from vif_core.vif.turns import NONE, Turns
 
+_LEAST = 1e-9
 
-def response_flow(call: AttentionCall, turns: Turns, where: Canvas) -> Float[Tensor, "M P"]:
-    """Mean flow over the canvas of the rows that produce each turn's response, renormalised over what it covers."""
+
+def response_flow(call: AttentionCall, turns: Turns, where: Canvas) -> Float[Tensor, "M R P"]:
+    """Flow over the canvas of each row that produces a token of a turn's response, averaged over heads.
+
+    Zero where a turn has fewer rows than another, and where the canvas covers nothing.
+    """
     assert turns.posterior is not None
     told = turns.posterior.where(~_among(turns.posterior, turns.prior), NONE)  # [M Tq] the answer's positions
     width = int((told != NONE).sum(1).max())
@@ -28,22 +33,26 @@ def response_flow(call: AttentionCall, turns: Turns, where: Canvas) -> Float[Ten
         one = _sample(call, b)
         flow = one.rows(rows.flatten()[None])[0].mean(0)  # [m*R K]
         flow = flow[:, where.keys[b].clamp(min=0)].unflatten(0, rows.shape)  # [m R P]
-        part.append((flow * (producing[own] >= 0)[..., None]).sum(1))
-    flow = torch.cat(part) * where.covered
-    return flow / flow.sum(-1, keepdim=True).clamp(min=1e-12)
+        part.append(flow * (producing[own] >= 0)[..., None])
+    return torch.cat(part) * where.covered[:, None]
 
 
-def guide_loss(maps: Float[Tensor, "M P"], target: Float[Tensor, "M P"], seeking: bool = False) -> Tensor:
-    """How far the map is from the flow of the layer whose features it was made from, sharpened by squaring.
+def guide_loss(maps: Float[Tensor, "M P"], target: Float[Tensor, "M R P"], seeking: bool = False) -> Tensor:
+    """How far each map is from the flow of the rows that produce its turn's response, sharpened by squaring, in nats.
 
-    Cross-entropy in nats: the map covers all of the target, and is as broad as it is uncertain. Seeking: 1 minus the
-    map's mean of the target over its peak, in [0, 1]: the map settles on the target's best place.
+    Cross-entropy: the map covers all that the rows look at, and is as broad as it is uncertain. Seeking: minus the log
+    of the map's mean of a row's target over its peak, in [0, 1], so that the map settles on the best place of each row:
+    on one for an answer of a word, on several for one that lists what is seen. Rows count by their peak.
     """
     sharp = target.square()
+    peak = target.amax(-1)  # [M R]
+    share = peak / peak.sum(-1, keepdim=True).clamp(min=_LEAST)
     if seeking:
-        return (1 - (maps * sharp / sharp.amax(-1, keepdim=True).clamp(min=1e-12)).sum(-1)).mean()
-    sharp = sharp / sharp.sum(-1, keepdim=True).clamp(min=1e-12)
-    return -(sharp * maps.clamp(min=1e-9).log()).sum(-1).mean()
+        found = torch.einsum("mp,mrp->mr", maps, sharp / peak.square().clamp(min=_LEAST)[..., None])
+        return -(share * found.clamp(min=_LEAST).log()).sum(-1).mean()
+    sharp = sharp / sharp.sum(-1, keepdim=True).clamp(min=_LEAST)
+    wanted = torch.einsum("mr,mrp->mp", share, sharp)
+    return -(wanted * maps.clamp(min=_LEAST).log()).sum(-1).mean()
 
 
 def _among(values: Int[Tensor, "M T"], others: Int[Tensor, "M S"]) -> Tensor:

@@ -106,8 +106,11 @@ class VIFModel(nn.Module):
         """As the base model's; the map comes from the prompt, and generated tokens keep it (`later`).
 
         turns: what `VLM.encode` tells. Without them all text of the prompt is one question.
+        Raises UsageError where a part of the prompt is cached already, or is to be read in chunks.
         """
         turns = inputs.pop("turns", None)
+        if self.enabled and (cached := _cached(inputs)):
+            raise _in_parts(f"a prompt of which {cached} tokens are cached already")
         if turns is None and self.enabled and inputs.get("input_ids") is not None:
             turns = self._turns_of(inputs)
         with self.giving(turns):
@@ -286,15 +289,18 @@ class VIFModel(nn.Module):
         return turns_of(turn, np.zeros_like(turn, dtype=bool), visual.numpy(), places)
 
     def _begin(self, _base: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        turns = kwargs.pop("turns", None)
-        cache = kwargs.get("past_key_values")
+        turns, cached = kwargs.pop("turns", None), _cached(kwargs)
         if not self.enabled:
             self.current = None
-        elif cache is None or cache.get_seq_length() == 0:  # a prefill; later steps go on with its maps
+        elif cached and turns is not None:
+            raise _in_parts(f"turns of a prompt of which {cached} tokens are cached already")
+        elif not cached:  # a prefill; later steps go on with its maps
             turns = turns if turns is not None else self.given
             ids = args[0] if args else kwargs.get("input_ids")
             if turns is None and ids is not None:
                 turns = self._turns_of({"input_ids": ids, **kwargs})
+            if turns is not None and ids is not None and ids.shape[1] < turns.of.shape[1]:
+                raise _in_parts(f"{ids.shape[1]} tokens of a prompt of {turns.of.shape[1]}")
             self.current = None if turns is None or not len(turns) else self._pass_over(turns, ids)
         return args, kwargs
 
@@ -337,8 +343,15 @@ class VIFModel(nn.Module):
             reading = self._read(current, mid, hidden, self.held.get(deep))
             current.readings[deep] = reading
             turns = current.turns
-            later = self.config.later == "turn"
-            current.blends[deep] = Blend(self.alpha, reading.canvas.keys, reading.maps, turns.of, later, turns.first)
+            current.blends[deep] = Blend(
+                self.alpha,
+                reading.canvas.keys,
+                reading.maps,
+                turns.of,
+                later=self.config.later == "turn",
+                first=turns.first,
+                ahead=self.config.variant != "full-sequence",  # visual tokens that a turn sees lie before its rows
+            )
 
         return hook
 
@@ -466,6 +479,20 @@ def _fitting(held: Spotlights, turns: Turns) -> Spotlights:
             f"spotlights of {len(held.weights)} turns held over a batch with {len(turns)}", expected="one for each turn"
         )
     return held
+
+
+def _cached(inputs: Mapping[str, Any]) -> int:
+    """Positions in the cache that a pass is given."""
+    cache = inputs.get("past_key_values")
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+def _in_parts(seen: str) -> UsageError:
+    return UsageError(
+        seen,
+        expected="the whole prompt in one pass: maps are made from all of it",
+        next_step="Give no past_key_values of a part of the prompt, and no prefill_chunk_size",
+    )
 
 
 def _width(vlm: VLM) -> int:

@@ -37,7 +37,7 @@ class PairReading:
     posterior: Latent | None
     canvas: Canvas
     prior_maps: Float[Tensor, "M P"] | None = None
-    target: Float[Tensor, "M P"] | None = None
+    target: Float[Tensor, "M R P"] | None = None
     guide: Tensor | None = None
 
 

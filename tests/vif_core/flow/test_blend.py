@@ -201,6 +201,56 @@ def test_half_precision_stays_half_precision():
     torch.testing.assert_close(after.float(), made_blend().after(call, output), atol=0.03, rtol=0)
 
 
+# -- where all of a map is seen
+
+
+def ahead_blend(alpha=0.5, **options):
+    """Turns whose rows all come after the keys of their maps; the last one's map is empty."""
+    maps = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.2, 0.5, 0.3, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    turn = torch.tensor([[-1] * 6 + [0, 0, -1], [-1] * 4 + [1, 1, 1, 2, 2]])
+    return Blend(alpha, torch.tensor(VISUAL), maps, turn, first=4, **options)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_knowing_that_all_of_a_map_is_seen_changes_neither_outputs_nor_gradients(alpha, attended):
+    call = made_call("causal")
+    value = call.value.requires_grad_()
+    weigh = torch.randn(2, TOKENS, 4, 8, generator=torch.Generator().manual_seed(1))
+    found = []
+    for ahead in (False, True):
+        blend = ahead_blend(alpha, ahead=ahead)
+        raw = blend.maps.requires_grad_()  # its maps sum to 1 over keys that are there, whatever they are made from
+        over = raw * torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 0]])
+        blend = replace(blend, maps=over / over.sum(1, keepdim=True).clamp(min=1e-6))
+        output = blend.after(call, attended(call.rows(EVERY), value))
+        gradients = torch.autograd.grad((output * weigh).sum(), [value, raw], allow_unused=alpha == 0)
+        found.append((output, *(each for each in gradients if each is not None)))
+    for plain, fast in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain)
+    untouched = blend.turn < 0
+    untouched[1, 7:] = True  # an empty map
+    assert torch.equal(found[1][0][untouched], attended(call.rows(EVERY), value)[untouched])
+
+
+@pytest.mark.parametrize("name", ["boolean", "sliding", "flash-sliding", "sinks"])
+def test_what_hides_keys_is_minded_all_the_same(name, attended):
+    call = made_call(name)
+    output = attended(call.rows(EVERY), call.value)
+    assert torch.equal(ahead_blend(ahead=True).after(call, output), ahead_blend().after(call, output))
+
+
+def test_what_the_map_gives_to_generated_tokens_is_worked_out_once(attended):
+    call, blend = made_call("causal"), known_to(ahead_blend(ahead=True), 7)
+    plain = replace(blend, ahead=False)
+    with torch.no_grad():
+        for position in (7, 8):
+            one = replace(step(replace(call, mask=causal()), position), mask=None)
+            output = attended(one.rows(torch.tensor([0])), one.value)
+            torch.testing.assert_close(blend.after(one, output), plain.after(one, output))
+            poisoned = replace(one, value=torch.full_like(one.value, torch.nan))
+            assert torch.equal(blend.after(poisoned, output), blend.after(one, output))
+
+
 # -- with a cache
 
 

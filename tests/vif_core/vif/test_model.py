@@ -195,8 +195,19 @@ def test_a_share_of_the_turns_may_learn_from_the_prior(trained):
 
 
 def test_the_guide_is_the_cross_entropy_against_the_sharpened_flow():
-    maps, target = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[0.75, 0.25, 0.0]])  # squares 9 : 1
+    maps, target = torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[[0.75, 0.25, 0.0]]])  # squares 9 : 1
     torch.testing.assert_close(guide_loss(maps, target).item(), -(0.9 * log(0.5) + 0.1 * log(0.25)))
+
+
+def test_a_seeking_guide_asks_for_the_best_place_of_every_row_by_how_surely_it_looks():
+    maps = torch.tensor([[0.5, 0.25, 0.25]])
+    rows = torch.tensor([[[0.8, 0.4, 0.0], [0.1, 0.0, 0.2], [0.0, 0.0, 0.0]]])  # peaks 4 : 1; squares 4 : 1 and 1 : 4
+    expected = -(0.8 * log(0.5 + 0.25 / 4) + 0.2 * log(0.25 + 0.5 / 4))
+    torch.testing.assert_close(guide_loss(maps, rows, seeking=True).item(), expected)
+    alone = [torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.5, 0.0, 0.5]])]
+    lists = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
+    assert guide_loss(alone[0], lists[:, :1], seeking=True) < guide_loss(alone[1], lists[:, :1], seeking=True)
+    assert guide_loss(alone[1], lists, seeking=True) < guide_loss(alone[0], lists, seeking=True)
 
 
 def test_the_guides_target_is_the_flow_of_the_rows_that_produce_the_answer(trained, record):
@@ -206,8 +217,10 @@ def test_the_guides_target_is_the_flow_of_the_rows_that_produce_the_answer(train
     reading = model(**batch.inputs).readings[0]
     for b, layout in enumerate(batch.layouts):
         rows = torch.from_numpy(layout.rows("response")) + batch.pad[b]
-        flow = call.rows(rows.expand(3, -1))[b].mean((0, 1))[batch.pad[b] + layout.visual]
-        torch.testing.assert_close(reading.target[b], flow / flow.sum(), atol=1e-6, rtol=1e-4)
+        flow = call.rows(rows.expand(3, -1))[b].mean(0)[:, batch.pad[b] + layout.visual]
+        told = reading.target[b][: len(rows)]
+        torch.testing.assert_close(told.flip(0), flow, atol=1e-6, rtol=1e-4)
+        assert (reading.target[b][len(rows) :] == 0).all()
     torch.testing.assert_close(
         model(**batch.inputs).guide > 0, torch.tensor(True)
     )  # of the map, and of the prior's mean
@@ -218,14 +231,16 @@ def test_the_guide_fits_every_canvas(trained):
     model, batch, _ = trained(variant="full-sequence")
     model.guiding = True
     (reading, *_) = model(**batch.inputs).readings
-    assert reading.target.shape == reading.maps.shape
-    torch.testing.assert_close(reading.target.sum(-1), torch.ones(3))
-    assert (reading.target[~reading.canvas.covered] == 0).all()
+    assert reading.target[:, 0].shape == reading.maps.shape
+    hidden = ~reading.canvas.covered[:, None].expand_as(reading.target)
+    assert (reading.target[hidden] == 0).all()
+    assert (reading.target.sum(-1)[:, 0] > 0).all()
     model, batch, _ = trained(family="llava_next")
     model.guiding = True
     (reading, *_) = model(**batch.inputs).readings
-    assert (~reading.canvas.covered).any()
-    assert (reading.target[~reading.canvas.covered] == 0).all()
+    hidden = ~reading.canvas.covered[:, None].expand_as(reading.target)
+    assert hidden.any()
+    assert (reading.target[hidden] == 0).all()
 
 
 # -- turns
