@@ -42,13 +42,14 @@ def guide_loss(maps: Float[Tensor, "M P"], target: Float[Tensor, "M R P"], seeki
 
     Cross-entropy: the map covers all that the rows look at, and is as broad as it is uncertain. Seeking: minus the log
     of the map's mean of a row's target over its peak, in [0, 1], so that the map settles on the best place of each row:
-    on one for an answer of a word, on several for one that lists what is seen. Rows count by their peak.
+    on one for an answer of a word, on several for one that lists what is seen. Rows count by their squared peak: those
+    that end a response, or join its words, look at nothing for sure.
     """
     sharp = target.square()
-    peak = target.amax(-1)  # [M R]
+    peak = sharp.amax(-1)  # [M R]
     share = peak / peak.sum(-1, keepdim=True).clamp(min=_LEAST)
     if seeking:
-        found = torch.einsum("mp,mrp->mr", maps, sharp / peak.square().clamp(min=_LEAST)[..., None])
+        found = torch.einsum("mp,mrp->mr", maps, sharp / peak.clamp(min=_LEAST)[..., None])
         return -(share * found.clamp(min=_LEAST).log()).sum(-1).mean()
     sharp = sharp / sharp.sum(-1, keepdim=True).clamp(min=_LEAST)
     wanted = torch.einsum("mr,mrp->mp", share, sharp)
