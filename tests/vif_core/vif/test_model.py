@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log
+from math import log, sqrt
 
 import numpy as np
 import pytest
@@ -202,7 +202,7 @@ def test_the_guide_is_the_cross_entropy_against_the_sharpened_flow():
 def test_a_seeking_guide_asks_for_the_best_place_of_every_row_by_how_surely_it_looks():
     maps = torch.tensor([[0.5, 0.25, 0.25]])
     rows = torch.tensor([[[0.8, 0.4, 0.0], [0.1, 0.0, 0.2], [0.0, 0.0, 0.0]]])  # peaks 4 : 1
-    expected = -(16 * log(0.5 + 0.25 / 4) + log(0.25 + 0.5 / 4)) / 17
+    expected = 1 - (16 * sqrt(0.5 + 0.25 / 4) + sqrt(0.25 + 0.5 / 4)) / 17
     torch.testing.assert_close(guide_loss(maps, rows, seeking=True).item(), expected)
     alone = [torch.tensor([[1.0, 0.0, 0.0]]), torch.tensor([[0.5, 0.0, 0.5]])]
     lists = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
