@@ -41,7 +41,7 @@ def guide_loss(maps: Float[Tensor, "M P"], target: Float[Tensor, "M R P"], seeki
     """How far each map is from the flow of the rows that produce its turn's response, sharpened by squaring.
 
     Cross-entropy in nats: the map covers all that the rows look at, and is as broad as it is uncertain. Seeking, in
-    [0, 1]: 1 minus the root of the map's mean of a row's target over its peak, so that the map settles on the best place
+    [0, 1]: 1 minus the root of the map's mean of a row's target over its peak, so the map settles on the best place
     of each row: on one for an answer of a word, on several for one that lists what is seen. Without the root it would
     settle on one for all rows, with a logarithm in its place it would cover what is merely likely. Rows count by their
     squared peak: those that end a response, or join its words, look at nothing for sure.
