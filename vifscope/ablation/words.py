@@ -63,7 +63,8 @@ def card_text(figures: Figures) -> str:
     """The card in Markdown."""
     model, seeds, samples, training = (figures[name] for name in ("model", "seeds", "samples", "training"))
     pairs = ", ".join(f"{mid} to {deep}" for mid, deep in model["pairs"])
-    times = "once" if len(seeds) == 1 else f"{len(seeds)} times"
+    once = len(seeds) == 1
+    times = f"once (seed {seeds[0]})" if once else f"{len(seeds)} times (seeds {', '.join(map(str, seeds))})"
     controls = [f"`{arm}` ({ARMS[arm].about})" for arm in CONTROLS if arm in figures["arms"]]
     notes = f"\n## What was tried, and what mattered\n\n{figures['notes']}\n" if figures.get("notes") else ""
     alone = [phase["name"] for phase in training["phases"] if phase["train"] == ["vif"]]
@@ -76,7 +77,7 @@ pair, pairs {pairs} (features of the first give the map of the second), injectio
 {model["parameters"] / 1e6:.2f} million parameters; all weights take {model["megabytes"]:.1f} MB.
 
 It is held against a control: the same base model, trained on the same data for the same steps at the same rates, with
-the same weights learning, without VIF{left_out}. Both were trained {times} (seeds {", ".join(map(str, seeds))}). Seed
+the same weights learning, without VIF{left_out}. Both were trained {times}. Seed
 {figures["shipped_seed"]} ships, as the first one, whatever came out of the others.
 
 All numbers are from {figures["data"]}: {samples["answers"]} questions, half of them about tiny objects; flow and maps
