@@ -328,11 +328,11 @@ def test_a_saved_page_stands_alone_and_steps_through_layers_and_runs(page, catal
     page.goto(file.as_uri())
     page.wait_for_selector("body[data-layer='0']")
     blank = page.evaluate("document.getElementById('map').toDataURL()")
-    for _ in range(13):
+    for _ in range(15):
         page.click("#on")
-    page.wait_for_selector("body[data-layer='13']")
-    assert page.inner_text("#at") == "13 of 15"
-    mine = catalogue.runs[0].curves(sample_id).set_index("layer").loc[13]
+    page.wait_for_selector("body[data-layer='15']")
+    assert page.inner_text("#at") == "15 of 15"
+    mine = catalogue.runs[0].curves(sample_id).set_index("layer").loc[15]
     assert f"entropy (nats) {mine['visual_entropy']:.3g}" in page.inner_text("#said")
     base = page.evaluate("document.getElementById('map').toDataURL()")
     page.select_option("#sample", "1")
