@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vifscope_browser.catalogue import Catalogue
@@ -39,11 +41,29 @@ def catalogue(run_folders: list[Path]) -> Catalogue:
 
 
 @pytest.fixture(scope="session")
-def address(catalogue: Catalogue) -> Iterator[str]:
-    server = listening(catalogue)
-    threading.Thread(target=server.run, daemon=True).start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
+def serving() -> Iterator[Callable[..., str]]:
+    """Serves what `listening` is given until the session ends, and returns the address."""
+    servers = []
+
+    def serve(*given: Any, **options: Any) -> str:
+        server = listening(*given, **options)
+        servers.append(server)
+
+        def run() -> None:
+            with suppress(OSError):  # closing takes the socket from under its loop
+                server.run()
+
+        threading.Thread(target=run, daemon=True).start()
+        return f"http://127.0.0.1:{server.effective_port}"
+
+    yield serve
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def address(catalogue: Catalogue, serving: Callable[..., str]) -> str:
+    return serving(catalogue)
 
 
 @pytest.fixture(scope="session")

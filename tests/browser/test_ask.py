@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import threading
 import time
 
 import pytest
@@ -12,7 +11,6 @@ from PIL import Image
 from vifscope_browser import ask
 from vifscope_browser.ask import Asker, picture_of
 from vifscope_browser.catalogue import Catalogue
-from vifscope_browser.serve import listening
 
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError
@@ -104,13 +102,10 @@ def test_a_picture_is_turned_as_its_camera_says():
 
 
 @pytest.fixture(scope="module")
-def asking(run_folders, tmp_path_factory):
+def asking(run_folders, tmp_path_factory, serving):
     catalogue = Catalogue.open(run_folders)
     asker = Asker(catalogue, "mini-llava-vif", tmp_path_factory.mktemp("asked"))
-    server = listening(catalogue, asker=asker)
-    threading.Thread(target=server.run, daemon=True).start()
-    yield asker, f"http://127.0.0.1:{server.effective_port}"
-    server.close()
+    return asker, serving(catalogue, asker=asker)
 
 
 @pytest.mark.browser

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import threading
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from vifscope_browser.catalogue import Catalogue
-from vifscope_browser.serve import listening
 
 pytestmark = pytest.mark.browser
 
@@ -36,23 +34,17 @@ def record(layers, rect):
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory):
+def opened(tmp_path_factory, serving):
     """Opens a sample of two runs, of so many layers and such rectangles, on a page."""
-    served = []
 
     def address(*kinds):
         folders = [tmp_path_factory.mktemp("runs") / f"run-{i}" for i in range(len(kinds))]
         for folder, kind in zip(folders, kinds, strict=True):
             made["write_run"](folder, [record(*kind)], None)
         catalogue = Catalogue.open(folders)
-        server = listening(catalogue)
-        threading.Thread(target=server.run, daemon=True).start()
-        served.append(server)
-        return f"http://127.0.0.1:{server.effective_port}/sample?sample={catalogue.samples.index[0]}&layer="
+        return f"{serving(catalogue)}/sample?sample={catalogue.samples.index[0]}&layer="
 
-    yield address
-    for server in served:
-        server.close()
+    return address
 
 
 def show(page, address, layer):
