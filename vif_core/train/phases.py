@@ -144,7 +144,7 @@ class Phase:
     data:  sources in place of the recipe's.
     warmup, decay: shares of the steps. "cosine" falls to 0 from the warm-up on, "constant-decay" stays, then falls to a
            hundredth over the last `decay`.
-    seek:  the guide lets maps settle on the target's best place, in place of covering it (vif.guide.guide_loss).
+    seek:  the guide lets maps settle on the best place of each row, in place of covering all (vif.guide.guide_loss).
     order: number that rows and draws of the phase go by; None: its place in the recipe. A control that leaves out the
            phases before keeps the rows of the model that it is held against.
     pairs_a_pass: layer pairs, drawn at random, whose maps are made in a pass; None for all (see VIFModel).
