@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vif_core.vif.config import VIFConfig
+from vif_core.vif.losses import entropy, kl_divergence, volume
 from vif_core.vif.passes import PairReading
 
 
@@ -39,3 +43,20 @@ def answer_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -
         return losses.mean()
     own = weights[:, 1:][told]
     return (losses * own).sum() / own.sum().clamp(min=1e-6)
+
+
+def pair_losses(readings: Sequence[PairReading], config: VIFConfig) -> tuple[Tensor | float, ...]:
+    """KL, volume, entropy and guide over a pass's pairs."""
+    if not readings:
+        return 0.0, 0.0, 0.0, 0.0
+    kls = [kl_divergence(r.posterior, r.prior) for r in readings if r.posterior is not None]
+    if config.kl_reduction == "sum":
+        kls = [kl.sum((-1, -2)) for kl in kls]
+    assert config.volume_of is not None
+    volumes = [volume(r.lights, config.volume_of).mean() for r in readings]
+    entropies = [entropy(r.maps if config.entropy_of == "map" else r.lights.weights).mean() for r in readings]
+    guides = [r.guide for r in readings if r.guide is not None]
+    of = slice(0, 1) if config.losses_of == "first-pair" else slice(None)
+    sums = [torch.stack([loss.mean() for loss in losses[of]]).mean() if losses else 0.0
+            for losses in (kls, volumes, entropies)]  # fmt: skip
+    return (*sums, torch.stack(guides).mean() if guides else 0.0)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 from zlib import crc32
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vif_core.errors import UsageError
 from vif_core.flow.blend import Blend
 from vif_core.vif.generator import Canvas
 from vif_core.vif.gmm import Spotlights
@@ -68,3 +70,18 @@ def text_seeds(ids: Int[Tensor, "B T"], turns: Turns) -> list[int]:
     return [
         crc32(ids[b, own[own != NONE]].numpy().tobytes()) for b, own in zip(turns.sample.tolist(), texts, strict=True)
     ]
+
+
+def cached_tokens(inputs: Mapping[str, Any]) -> int:
+    """Positions in the cache that a pass is given."""
+    cache = inputs.get("past_key_values")
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+def in_parts(seen: str) -> UsageError:
+    """What is raised for a prompt that does not arrive whole."""
+    return UsageError(
+        seen,
+        expected="the whole prompt in one pass: maps are made from all of it",
+        next_step="Give no past_key_values of a part of the prompt, and no prefill_chunk_size",
+    )
