@@ -33,6 +33,16 @@ def logits(model, batch):
         return model.base(**batch.inputs).logits
 
 
+def parted(batch):
+    return {name: value for name, value in batch.inputs.items() if name != "turns"}, batch.inputs["turns"]
+
+
+def maps_made(model, given, draw="prior-mean"):
+    inputs, turns = given
+    with torch.inference_mode(), model.drawing(draw):
+        return [reading.maps for reading in model(**inputs, turns=turns).readings]
+
+
 class Recorder:
     """An intervention that changes nothing and keeps the calls it sees."""
 
@@ -90,3 +100,29 @@ def record():
 @pytest.fixture
 def answered():
     return [Sample(s.sample_id, s.images, s.question, answer="red", system=s.system) for s in tiny_samples(3)]
+
+
+@pytest.fixture
+def trained(make, encode):
+    """A model in training, its batch, and labels on the answers."""
+
+    def prepare(**options):
+        model = make(**options).train()
+        batch = encode(model.vlm)
+        labels = torch.full_like(batch.inputs["input_ids"], -100)
+        for b, layout in enumerate(batch.layouts):
+            start = batch.pad[b] + layout.response_start
+            labels[b, start:] = batch.inputs["input_ids"][b, start:]
+        return model, batch, labels
+
+    return prepare
+
+
+@pytest.fixture
+def split():
+    return parted
+
+
+@pytest.fixture
+def maps_of():
+    return maps_made

@@ -1,0 +1,39 @@
+"""What a processor gives is enough where it says where the pictures lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vif_core.errors import UsageError
+from vif_core.vlm.tiny import tiny_samples
+
+
+def test_plain_inputs_are_one_question_each(make, encode, logits_of):
+    model = make()
+    batch = encode(model.vlm, None)
+    told = logits_of(model, batch)
+    with torch.inference_mode():
+        plain = {name: value for name, value in batch.inputs.items() if name != "turns"}
+        assert torch.equal(model.base(**plain).logits, told)
+        ids = plain.pop("input_ids")
+        assert torch.equal(model.base(ids, **plain).logits, told)
+
+
+def test_plain_inputs_of_several_pictures_lie_where_the_samples_do(family, make, logits_of):
+    model = make(family)
+    one, two, three = tiny_samples(3)
+    pairs = [replace(one, images=one.images + two.images), replace(three, images=three.images + one.images)]
+    batch = model.vlm.encode(pairs)
+    told = logits_of(model, batch)
+    del batch.inputs["turns"]
+    assert torch.equal(logits_of(model, batch), told)
+
+
+def test_plain_inputs_without_their_pictures_are_refused(make, encode):
+    model = make()
+    inputs = encode(model.vlm, None).inputs
+    with pytest.raises(UsageError, match="0 images for the visual tokens of 3 prompts; expected as many images"):
+        model.base(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
