@@ -214,9 +214,9 @@ def main() -> None:
     whole = LAYERS * mean["forward"] / options.layers
     injection = (mean["forward, injected"] - mean["forward"]) / options.layers
     encoders = (mean["forward, VIF"] - mean["forward"]) / len(pairs) - injection
-    print(f"projected to {PAIRS} pairs on {LAYERS} layers: injection {1 + PAIRS * injection / whole:.4f}, ", end="")
-    alone = 1 + PAIRS * mean["encoders of a pair"] / whole
-    print(f"encoders in the pass {1 + PAIRS * encoders / whole:.3f}, encoders alone {alone:.3f}")
+    costs = {"injection": injection, "encoders in the pass": encoders, "encoders alone": mean["encoders of a pair"]}
+    told = ", ".join(f"{name} {1 + PAIRS * cost / whole:.4f}" for name, cost in costs.items())
+    print(f"projected to {PAIRS} pairs on {LAYERS} layers: {told}")
     matrix = 32 * (options.text + 576) ** 2 * DTYPES[options.dtype].itemsize / 2**20
     for name, mib in memory.items():
         print(f"{name:26} peak {mib:8.1f} MiB   extra {mib - memory['forward']:6.1f} MiB")

@@ -75,8 +75,6 @@ class VIFModel(nn.Module):
             self._attached = attaching.pop_all()
         vlm.vif = self
 
-    # -- passes
-
     def forward(
         self,
         *,
