@@ -30,7 +30,7 @@ class Blend:
     later: positions from N on (generated later) take their sample's last map; without it they take none.
     first: no position before it has a map: where that is known, only rows from there on are worked on.
     ahead: every key that a map weighs lies before the rows that take it. Where nothing but order hides keys, these rows
-           see all of their map, and what it gives is worked out once for all that is generated later.
+           see all of their map; rows that are generated later always do, and what it gives is worked out once for them.
     A row that sees none of its map's keys stays as it is.
     """
 
@@ -66,14 +66,18 @@ class Blend:
         """Whether rows are known to see all of their map, and to sum to 1 without it."""
         hidden = (call.mask, call.sinks, call.extras.get("sliding_window"))
         kept = call.key_positions.start == 0  # a sliding layer's cache has dropped nothing
-        return self.ahead and kept and isinstance(self.alpha, float) and all(each is None for each in hidden)
+        ahead = self.ahead or self._generated(call)
+        return ahead and kept and isinstance(self.alpha, float) and all(each is None for each in hidden)
+
+    def _generated(self, call: AttentionCall) -> bool:
+        return call.query_positions.start >= self.turn.shape[1]
 
     def _after_whole(self, call: AttentionCall, output: Float[Tensor, "B Q H D"]) -> Float[Tensor, "B Q H D"]:
         """What `after` does, where s = 1: (1 - alpha) out + alpha B V."""
         assert isinstance(self.alpha, float)
         start = max(0, self.first - call.query_positions.start)
         own = output[:, start:]
-        generated = call.query_positions.start >= self.turn.shape[1]
+        generated = self._generated(call)
         if generated and self._later:
             read, mapped = self._later["read"], self._later["mapped"]
         else:

@@ -41,7 +41,7 @@ class Canvas:
 
 
 def canvas(turns: Turns, config: VIFConfig) -> Canvas:
-    """The visual tokens that each turn sees; in variant full-sequence every position up to its question's end."""
+    """The visual tokens that each turn sees; in variant full-sequence the text that its prior sees, too."""
     if config.variant == "full-sequence":
         return _sequence(turns)
     points = turns.points[turns.sample]
@@ -133,10 +133,9 @@ def _to_edges(points: Tensor) -> Tensor:
 def _sequence(turns: Turns) -> Canvas:
     length = turns.of.shape[1]
     place = torch.arange(length, device=turns.of.device)
-    last = turns.prior.amax(1, keepdim=True)  # [M 1]
-    first = torch.where(turns.prior == NONE, length, turns.prior).amin(1, keepdim=True)
-    first = torch.minimum(first, turns.visual[turns.sample, :1])
-    points = (place - first + 0.5) / (last - first + 1)  # [M T]
-    covered = (place >= first) & (place <= last)
-    points = points.clamp(0, 1)[..., None].float()
+    visual = turns.visual[turns.sample].where(turns.seen, NONE)
+    at = torch.cat([turns.prior, visual], 1) % (length + 1)  # what is NONE goes into a column that is left out
+    covered = torch.zeros(len(turns), length + 1, dtype=torch.bool, device=at.device).scatter(1, at, True)[:, :length]
+    count = covered.sum(1, keepdim=True)
+    points = ((covered.cumsum(1) - 0.5) / count).clamp(0, 1)[..., None].float()  # by rank: what a turn skips is no gap
     return Canvas(place.expand(len(turns.of), -1), points, torch.ones_like(points), covered)

@@ -129,7 +129,7 @@ class Hooks:
                 turns.of,
                 later=config.later == "turn",
                 first=turns.first,
-                ahead=config.variant != "full-sequence",  # visual tokens that a turn sees lie before its rows
+                ahead=turns.ahead and config.variant != "full-sequence",
             )
 
         return hook

@@ -28,7 +28,8 @@ class Turns:
     visual:    positions of the visual tokens.
     points:    centre of each one's cell, (row, col) in [0, 1] of its image; NaN where it has none (newline tokens).
     extent:    height and width of its image over the longer side, in (0, 1].
-    seen:      visual tokens that lie before the turn's rows.
+    seen:      visual tokens that lie before the turn's last row; with text between images, not before its first one.
+    ahead:     every visual token that a turn sees lies before all of its rows.
     first:     no sequence has a position with a turn before this one.
     """
 
@@ -40,6 +41,7 @@ class Turns:
     points: Float[Tensor, "B V 2"]
     extent: Float[Tensor, "B V 2"]
     seen: Bool[Tensor, "M V"]
+    ahead: bool
     first: int = 0
 
     def __len__(self) -> int:
@@ -73,6 +75,7 @@ class Turns:
             self.points[rows],
             self.extent[rows],
             self.seen[order],
+            self.ahead,
             self.first,
         )
 
@@ -97,7 +100,7 @@ def turns_of(
     )
     of = np.full(turn.shape, NONE)
     sample: list[int] = []
-    prior, posterior, seen = [], [], []
+    prior, posterior, seen, ahead = [], [], [], True
     for b, (centres, sizes) in enumerate(places):
         points[b, : len(centres)], extent[b, : len(sizes)] = centres, sizes
         if not len(centres):
@@ -114,6 +117,7 @@ def turns_of(
             prior.append(np.flatnonzero(asked))
             posterior.append(np.flatnonzero(asked | (own & answer[b])))
             seen.append((at[b] >= 0) & (at[b] < rows[-1]))
+            ahead = ahead and at[b, seen[-1]].max() < rows[0]
     answered = bool(sample) and all(len(q) > len(p) for p, q in zip(prior, posterior, strict=True))
     return Turns(
         torch.tensor(sample, dtype=torch.long),
@@ -124,6 +128,7 @@ def turns_of(
         torch.from_numpy(points),
         torch.from_numpy(extent),
         torch.from_numpy(np.array(seen, dtype=bool).reshape(len(sample), n_visual)),
+        bool(ahead),
         int((of != NONE).any(0).argmax()),
     )
 

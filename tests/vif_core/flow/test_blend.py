@@ -239,14 +239,16 @@ def test_what_hides_keys_is_minded_all_the_same(name, attended):
     assert torch.equal(ahead_blend(ahead=True).after(call, output), ahead_blend().after(call, output))
 
 
-def test_what_the_map_gives_to_generated_tokens_is_worked_out_once(attended):
-    call, blend = made_call("causal"), known_to(ahead_blend(ahead=True), 7)
-    plain = replace(blend, ahead=False)
+@pytest.mark.parametrize("ahead", [False, True])
+def test_what_the_map_gives_to_generated_tokens_is_worked_out_once(ahead, attended):
+    """Also where rows of the prompt stand among the keys of their map."""
+    call, blend = made_call("causal"), known_to((ahead_blend if ahead else made_blend)(ahead=ahead), 7)
     with torch.no_grad():
         for position in (7, 8):
-            one = replace(step(replace(call, mask=causal()), position), mask=None)
+            masked = step(replace(call, mask=causal()), position)  # a mask that hides no key of theirs is minded
+            one = replace(masked, mask=None)
             output = attended(one.rows(torch.tensor([0])), one.value)
-            torch.testing.assert_close(blend.after(one, output), plain.after(one, output))
+            torch.testing.assert_close(blend.after(one, output), blend.after(masked, output))
             poisoned = replace(one, value=torch.full_like(one.value, torch.nan))
             assert torch.equal(blend.after(poisoned, output), blend.after(one, output))
 

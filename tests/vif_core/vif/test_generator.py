@@ -130,6 +130,14 @@ def test_full_sequence_lays_a_line_from_the_first_text_to_the_questions_end(turn
     assert (maps[0, 8:] == 0).all()
 
 
+def test_full_sequence_leaves_no_gap_for_what_a_turn_does_not_see():
+    """A second question has its places by rank, as if the answer before it (position 8) were not there."""
+    two = turns_of(TURN[:1], ANSWER[:1], VISUAL[:1], [grid_places([GRID], 4)])
+    where = canvas(two, config(variant="full-sequence"))
+    assert np.flatnonzero(where.covered[1].numpy()).tolist() == [*range(1, 8), 9]
+    torch.testing.assert_close(where.points[1, where.covered[1], 0], (torch.arange(8) + 0.5) / 8)
+
+
 # -- the control that swaps
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,9 +45,15 @@ def test_the_measured_flow_of_an_injected_layer_is_the_reference(family, attn, m
         assert (measured[layer][hidden] == 0).all()
 
 
-def test_the_output_of_an_injected_layer_is_the_references(family, make, encode, record, flows, attended):
+@pytest.mark.parametrize("pictures", [1, 2])
+def test_the_output_of_an_injected_layer_is_the_references(family, pictures, make, encode, record, flows, attended):
+    """A sample of two pictures goes alone, without padding and so without a mask: what stands between them must not
+    read the second."""
     model = make(family)
     batch = encode(model.vlm)
+    if pictures == 2:
+        one, other, _ = tiny_samples(3)
+        batch = model.vlm.encode([replace(one, images=(*one.images, *other.images))], [[20, 30, 40]])
     layer = model.config.injected[0]
     outputs = []
     module = next(each.attention for each in model.vlm.layers if each.index == layer)

@@ -66,6 +66,18 @@ def test_a_turn_sees_the_images_before_its_rows_alone():
     turns = turns_of(turn, np.zeros_like(visual), visual, [grid_places([wide, second], 4)])
     assert turns.seen.tolist() == [[True, True, False, False], [True] * 4]
     assert turns.visual.tolist() == [[0, 1, 4, 5]]
+    assert turns.ahead
+    assert turns.repeated(2).ahead
+
+
+def test_text_between_the_images_of_a_turn_is_known():
+    wide = [ImageGrid(i, "image", 1, 2, 2 * i, 2, (0, 0, 20, 10)) for i in (0, 1)]
+    visual = np.array([[1, 1, 0, 1, 1, 0]], dtype=bool)
+    turns = turns_of(np.ones((1, 6), dtype=int), visual & False, visual, [grid_places(wide, 4)])
+    assert turns.of.tolist() == [[NONE, NONE, 0, NONE, NONE, 0]]
+    assert turns.seen.all()
+    assert not turns.ahead
+    assert not turns.repeated(2).ahead
 
 
 def test_a_sequence_of_text_alone_has_no_turns():
