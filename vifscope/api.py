@@ -293,8 +293,8 @@ def ablate(
     budget_minutes: of each training, turned into steps by a short trial on this machine; or `steps` over all phases.
                     Without either the recipe's own steps. Phases keep their shares, and warm-ups theirs.
     arms:           of `vifscope.ablation.arms.ARMS`; all by default.   seeds: each arm is trained with each of them.
-    n_eval:         samples that are asked about, half of them about tiny objects; n_flow: of those, how many are read
-                    for flow and maps; n_checks: how many are asked again with other maps (arm "vif").
+    n_eval:         samples that are asked about, half of them about tiny objects where there are any; n_flow: of those,
+                    how many are read for flow and maps; n_checks: how many are asked again with other maps (arm "vif").
     data:           what is asked about; by default the test split of the recipe's data.
     processes:      of each training, as the recipe has it by default, and of measuring.
     Raises UsageError for what cannot be asked for, VifError where training fails.

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vif_core.train.packing import tree_mask
-from vif_core.train.rows import IGNORED, NO_TURN, SHARED, TrainingRow
+from vif_core.train.rows import IGNORED, SHARED, TrainingRow
 from vif_core.vif.turns import NONE, Turns, turns_of
 
 
@@ -27,16 +27,16 @@ def collate_rows(rows: Sequence[TrainingRow], pad_token_id: int) -> dict[str, An
     skipped: rows that could not be used and were replaced.
     """
     length = max(len(row) for row in rows)
-    turn = _padded([row.turn for row in rows], length, NO_TURN)
+    turn = _padded([row.turn for row in rows], length, NONE)
     ids = _padded([row.input_ids for row in rows], length, pad_token_id)
     inputs: dict[str, Tensor] = {"input_ids": torch.from_numpy(ids)}
     if any(row.apart for row in rows):
-        segment = np.where(np.array([row.apart for row in rows])[:, None] | (turn == NO_TURN), turn, SHARED)
+        segment = np.where(np.array([row.apart for row in rows])[:, None] | (turn == NONE), turn, SHARED)
         inputs["attention_mask"] = tree_mask(torch.from_numpy(segment))
         positions = [np.arange(len(row)) if row.position_ids is None else row.position_ids for row in rows]
         inputs["position_ids"] = torch.from_numpy(_padded(positions, length, 0))
     else:
-        inputs["attention_mask"] = torch.from_numpy((turn != NO_TURN).astype(np.int64))
+        inputs["attention_mask"] = torch.from_numpy((turn != NONE).astype(np.int64))
     for name in sorted({name for row in rows for name in row.tokens}):
         values = [row.tokens.get(name, np.zeros(len(row), np.int64)) for row in rows]
         inputs[name] = torch.from_numpy(_padded(values, length, 0))
@@ -60,8 +60,8 @@ def batch_turns(rows: Sequence[TrainingRow], length: int) -> Turns:
     """
     owner, turn, places = [], [], []
     for b, row in enumerate(rows):
-        own = np.pad(row.turn, (0, length - len(row)), constant_values=NO_TURN)
-        alone = [np.where((own == n) | (own == SHARED), np.minimum(own, 1), NO_TURN) for n in range(1, own.max() + 1)]
+        own = np.pad(row.turn, (0, length - len(row)), constant_values=NONE)
+        alone = [np.where((own == n) | (own == SHARED), np.minimum(own, 1), NONE) for n in range(1, own.max() + 1)]
         for sequence in alone if row.apart and alone else [own]:
             owner.append(b)
             turn.append(sequence)

@@ -50,8 +50,11 @@ def parts_of(model: Learner) -> dict[str, Part]:
 def learning(model: Learner, phase: Phase) -> Groups:
     """Let a phase's parts learn, in float32, and freeze the others. Returns what learns, by part.
 
-    Under LoRA the decoder's adapters learn in place of its weights; from a first block on, later blocks alone.
+    Under LoRA the decoder's adapters learn in place of its weights; from a first block on, later blocks alone. A phase
+    without bf16 has all of the model in float32.
     """
+    if not phase.bf16:
+        model.float()
     parts, groups = parts_of(model), Groups()
     if phase.decoder_from is not None:
         blocks = blocks_of(model.base, model.vlm.layers)
@@ -94,10 +97,9 @@ def build_optimizer(kind: str, groups: Groups, phase: Phase) -> torch.optim.Opti
 def add_lora(base: Any, lora: LoRA) -> None:
     """LoRA adapters (PEFT) on the decoder's linear layers that the settings name; once a model.
 
-    Raises UnsupportedModel where the decoder has none of them, VifError where PEFT is not installed.
+    Raises UnsupportedModel where the decoder has none of them, UsageError where the model has adapters with other
+    settings, VifError where PEFT is not installed.
     """
-    if getattr(base, "peft_config", None):
-        return
     try:
         from peft import LoraConfig
     except ImportError as error:
@@ -107,13 +109,24 @@ def add_lora(base: Any, lora: LoRA) -> None:
     decoder = next(name for name, module in base.named_modules() if module is decoder_of(base))
     names = "|".join(map(re.escape, lora.targets))
     targets = rf"{re.escape(decoder)}\..*\.({names})"
-    if not any(re.fullmatch(targets, name) for name, module in base.named_modules() if isinstance(module, nn.Linear)):
+    known = getattr(base, "peft_config", {})
+    linear = [name for name, module in base.named_modules() if isinstance(module, nn.Linear)]
+    if not known and not any(re.fullmatch(targets, name) for name in linear):
         raise UnsupportedModel(
             f"the decoder of {type(base).__name__} has no linear layer named {' or '.join(lora.targets)}",
             expected="names of its layers in lora.targets",
         )
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)  # type: ignore[arg-type]
-    base.add_adapter(config)
+    for adapter in known.values():
+        for name in ("r", "lora_alpha", "lora_dropout", "target_modules"):
+            if (there := getattr(adapter, name, None)) != getattr(config, name):
+                raise UsageError(
+                    f"the model has an adapter with {name} {there}, and the recipe {getattr(config, name)}",
+                    expected="the settings it was made with, to train it further",
+                    next_step="Repeat them under lora, or give a model without an adapter",
+                )
+    if not known:
+        base.add_adapter(config)
 
 
 def merge_lora(base: Any) -> None:

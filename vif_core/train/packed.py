@@ -11,13 +11,16 @@ from vif_core.data.specks.scenes import GRID, IMAGE_PX
 from vif_core.data.specks.words import vocabulary
 from vif_core.errors import UsageError
 from vif_core.train.mini_llava import PIXEL_MEAN, PIXEL_STD
-from vif_core.train.packing import PADDING_SEGMENT, PackedSpecks, PackOptions
-from vif_core.train.rows import NO_TURN, TrainingRow
+from vif_core.train.packing import PackedSpecks, PackOptions
+from vif_core.train.rows import SHARED, TrainingRow
 from vif_core.vif.turns import grid_places
 from vif_core.vlm.layout import ImageGrid, box_weights
 from vif_core.vlm.model import VLM
 
 _GRID = ImageGrid(0, "image", GRID, GRID, 0, GRID, (0.0, 0.0, float(IMAGE_PX), float(IMAGE_PX)))
+
+_TRIED = 8
+"""Rows among which one must hold a question."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class PackedRows:
 
     @classmethod
     def of(cls, vlm: VLM, options: PackOptions, *, seed: int, phase: int) -> PackedRows:
-        """Raises UsageError for a model whose tokenizer lacks words of specks."""
+        """Raises UsageError for a tokenizer that lacks words of specks, and for rows too short for a question."""
         word_ids = vlm.tokenizer.get_vocab()
         if lacking := [word for word in vocabulary() if word not in word_ids]:
             raise UsageError(
@@ -38,7 +41,12 @@ class PackedRows:
                 expected="a model with the vocabulary of mini-llava",
                 next_step="Use the source specks:train, which goes through the model's own chat template",
             )
-        return cls(PackedSpecks(options, word_ids, seed=seed, stage=phase, rows=0), vlm.image_token_id)
+        packs = PackedSpecks(options, word_ids, seed=seed, stage=phase, rows=0)
+        if not any((packs[index]["segment"] > SHARED).any() for index in range(_TRIED)):
+            raise UsageError(
+                f"no question fits into packed rows of {options.length} tokens", expected="a greater pack.length"
+            )
+        return cls(packs, vlm.image_token_id)
 
     def __len__(self) -> int:
         return 0
@@ -60,7 +68,7 @@ class PackedRows:
             input_ids=row["input_ids"],
             labels=row["labels"],
             weights=row["weights"],
-            turn=np.where(segment == PADDING_SEGMENT, NO_TURN, segment),
+            turn=segment,
             answer=answer,
             visual=visual,
             places=grid_places([_GRID] if n_visual else [], n_visual),

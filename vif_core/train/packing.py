@@ -17,11 +17,10 @@ from torch.utils.data import Dataset
 from vif_core.data.specks.questions import KINDS, ask, written
 from vif_core.data.specks.scenes import GRID, IMAGE_PX, Scene, make_scene
 from vif_core.data.specks.words import SYSTEM
+from vif_core.errors import UsageError
 from vif_core.train.dense import dense_labels
-
-IGNORED = -100
-PREFIX_SEGMENT = 0
-PADDING_SEGMENT = -1
+from vif_core.train.rows import IGNORED, SHARED
+from vif_core.vif.turns import NONE
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class PackedSpecks(Dataset):
         length, kinds = self.options.length, list(KINDS)
         row: dict[str, np.ndarray] = {
             "input_ids": np.full(length, self.word_ids["<pad>"]),
-            "segment": np.full(length, PADDING_SEGMENT),
+            "segment": np.full(length, NONE),
             "position_ids": np.zeros(length, np.int64),
             "labels": np.full(length, IGNORED),
             "weights": np.zeros(length, np.float32),
@@ -90,8 +89,11 @@ class PackedSpecks(Dataset):
         }
         boxes: list[tuple[float, ...]] = []
         end = len(prefix)
+        if end > length:
+            raise UsageError(f"{end} tokens before the first question of packed rows of {length}",
+                             expected="a greater pack.length")  # fmt: skip
         row["input_ids"][:end] = prefix
-        row["segment"][:end] = PREFIX_SEGMENT
+        row["segment"][:end] = SHARED
         row["position_ids"][:end] = np.arange(end)
         if text_only and self.options.text_weight:
             row["labels"][1:end] = prefix[1:]
@@ -155,4 +157,4 @@ def tree_mask(segment: Tensor) -> Tensor:
     length = segment.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     query, key = segment[:, :, None], segment[:, None, :]
-    return (causal & ((key == PREFIX_SEGMENT) | (key == query)))[:, None]
+    return (causal & ((key == SHARED) | (key == query)))[:, None]

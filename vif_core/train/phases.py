@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
-from math import isfinite
 from typing import Any, Literal, get_args
 
+from vif_core.checks import check_number, check_whole
 from vif_core.errors import UsageError
 from vif_core.train.packing import PackOptions
 from vif_core.vif.config import VIFConfig
@@ -21,22 +21,6 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 PACKED = "specks"
 """The data source of packed rows: many questions behind one picture, for models with the vocabulary of mini-llava."""
-
-
-def _number(name: str, value: Any, least: float, most: float | None = None, *, above: bool = False) -> None:
-    """Raises UsageError unless value is a number in [least, most], or above least."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-    if not fits or value < least or (above and value == least) or (most is not None and value > most):
-        upper = "" if most is None else f" and at most {most}"
-        raise UsageError(
-            f"{name} is {value!r}",
-            expected=f"a number {'above' if above else 'of at least'} {least}{upper}, as in 3.0e-4",
-        )
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise UsageError(f"{name} is {value!r}", expected=f"a whole number, {least} or more")
 
 
 @dataclass(frozen=True)
@@ -51,10 +35,10 @@ class Ramp:
     start: float = 0.0
 
     def __post_init__(self) -> None:
-        _whole("warmup", self.warmup, 0)
+        check_whole("warmup", self.warmup, 0)
         for name in ("value", "start"):
             if getattr(self, name) is not None:
-                _number(name, getattr(self, name), 0)
+                check_number(name, getattr(self, name), 0)
 
     def at(self, step: int, default: float = 0.0) -> float:
         """The number at a step, from 0.
@@ -105,9 +89,9 @@ class LoRA:
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
     def __post_init__(self) -> None:
-        _whole("rank", self.rank, 1)
-        _number("alpha", self.alpha, 0, above=True)
-        _number("dropout", self.dropout, 0, 1)
+        check_whole("rank", self.rank, 1)
+        check_number("alpha", self.alpha, 0, above=True)
+        check_number("dropout", self.dropout, 0, 1)
         if not self.targets:
             raise UsageError("targets is empty", expected="names of linear layers, such as q_proj")
 
@@ -130,7 +114,12 @@ class Data:
         if self.source is not None and not isinstance(self.source, str):
             raise UsageError(f"source is {self.source!r}", expected="the name of a source")
         if self.share is not None:
-            _number("share", self.share, 0, above=True)
+            check_number("share", self.share, 0, above=True)
+
+
+def _check_shares(data: Sequence[Data]) -> None:
+    if len({each.share is None for each in data}) > 1:
+        raise UsageError("some sources have a share and others none", expected="a share for each of them, or for none")
 
 
 @dataclass(frozen=True)
@@ -188,27 +177,28 @@ class Phase:
         if missing := [part for part in self.train if part not in self.lr]:
             raise UsageError(f"lr has no {missing[0]}, which learns", expected="a learning rate for each part in train")
         for part, lr in self.lr.items():
-            _number(f"lr.{part}", lr, 0, above=True)
+            check_number(f"lr.{part}", lr, 0, above=True)
         if self.steps is None and self.epochs is None:
             raise UsageError("neither steps nor epochs is given", expected="one of them")
         for name in ("steps", "rows", "per_device", "max_length", "pairs_a_pass"):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), 1)
+                check_whole(name, getattr(self, name), 1)
         if self.order is not None:
-            _whole("order", self.order, 0)
+            check_whole("order", self.order, 0)
         if self.decoder_from is not None:
-            _whole("decoder_from", self.decoder_from, 0)
+            check_whole("decoder_from", self.decoder_from, 0)
         if self.epochs is not None:
-            _number("epochs", self.epochs, 0, above=True)
+            check_number("epochs", self.epochs, 0, above=True)
         for name, most in (("warmup", 1), ("decay", 1), ("weight_decay", None), ("max_grad_norm", None)):
-            _number(name, getattr(self, name), 0, most)
+            check_number(name, getattr(self, name), 0, most)
         if self.schedule not in ("cosine", "constant-decay"):
             raise UsageError(f"schedule is {self.schedule!r}", expected="cosine or constant-decay")
-        for name in ("gradient_checkpointing", "bf16"):
+        for name in ("gradient_checkpointing", "bf16", "seek"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} is {getattr(self, name)!r}", expected="true or false")
         if self.lora and "decoder" not in self.train:
             raise UsageError("lora is given but decoder does not learn", expected="decoder in train")
+        _check_shares(self.data)
 
     def shared(self, processes: int) -> tuple[int, int]:
         """Rows that a process takes at a time, and how often before a step. Raises UsageError where rows do not divide.
@@ -268,7 +258,8 @@ class PhaseRecipe:
                 )
         for name, least in (("seed", 0), ("processes", 1), ("workers", 0), ("log_steps", 1), ("save_steps", 1)):
             if getattr(self, name) is not None:
-                _whole(name, getattr(self, name), least)
+                check_whole(name, getattr(self, name), least)
+        _check_shares(self.data)
         adapters = {phase.lora for phase in self.phases if "decoder" in phase.train}
         if len(adapters) > 1:
             raise UsageError(

@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 from vif_core.errors import SampleError, VifError
 
 IGNORED = -100
-NO_TURN = -1
 SHARED = 0
 
 MOST_SKIPPED = 100
@@ -26,7 +25,7 @@ class TrainingRow:
     """One sequence of T tokens with V visual ones.
 
     labels:  [T] the token itself where it is learned, else IGNORED.     weights: [T] of the labels.
-    turn:    [T] number of the turn, from 1; SHARED before the first where all turns read it; NO_TURN for padding.
+    turn:    [T] number of the turn, from 1; SHARED before the first where all turns read it; NONE for padding.
     answer:  [T] True at answers and what ends them.        visual: [T] True at visual tokens.
     places:  centre and extent of each visual token, [V, 2] each (`vif.turns.grid_places`).
     covered: by turn, share of each visual token's footprint that target boxes cover [V]; for turns with known boxes.

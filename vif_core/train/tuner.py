@@ -71,7 +71,7 @@ class PhaseTrainer(Trainer):
         )
         parts = {name: getattr(out, name) for name in ("cross_entropy", "kl", "volume", "entropy", "guide")}
         own = _label_weight(inputs)
-        share = own / num_items_in_batch
+        share = own / num_items_in_batch.clamp(min=1e-6)  # a step may hold no answer
         loss = parts["cross_entropy"] * share
         if self.learner.vif is not None:
             equation_10 = _vif_loss(self.learner.vif.config, parts, weights)
@@ -99,7 +99,7 @@ class PhaseTrainer(Trainer):
         if vif is not None:
             warming = self.phase.losses.alpha.warmup > 0  # a tensor then: a compiled model takes any value of it
             alpha = weights["alpha"]
-            vif.alpha = torch.tensor(alpha, device=self.args.device) if warming else alpha
+            vif.alpha = torch.tensor(alpha, device=self.args.device) if warming else float(alpha)
             vif.posterior_share = weights["posterior_share"]
             vif.guiding = weights["guide"] > 0
             vif.seeking = self.phase.seek

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from math import floor
+from operator import index
 from typing import Any, Literal, get_args
 
+from vif_core.checks import check_number, check_whole
 from vif_core.errors import UsageError
 
 Pair = tuple[int, int]
@@ -106,19 +107,16 @@ class VIFConfig:
                 object.__setattr__(self, name, value)
         for name, allowed in _CHOICES.items():
             _one_of(name, getattr(self, name), allowed)
-        if not 0 <= self.alpha <= 1:
-            raise UsageError(f"VIFConfig.alpha is {self.alpha}", expected="a number from 0 to 1")
-        if self.width is not None and self.width != -1 and self.width < 1:
-            raise UsageError(f"VIFConfig.width is {self.width}", expected="at least 1, or -1 for the decoder's")
+        check_number("VIFConfig.alpha", self.alpha, 0, 1)
+        object.__setattr__(self, "alpha", float(self.alpha))
+        if self.width is not None and self.width != -1:
+            check_whole("VIFConfig.width (-1: the decoder's)", self.width, 1)
         for name in ("slots", "depth", "heads", "feed_forward"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"VIFConfig.{name} is {getattr(self, name)}", expected="at least 1")
+            check_whole(f"VIFConfig.{name}", getattr(self, name), 1)
         for name in ("min_spread", "logvar_bound"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"VIFConfig.{name} is {getattr(self, name)}", expected="more than 0")
+            check_number(f"VIFConfig.{name}", getattr(self, name), 0, above=True)
         for name in ("lambda_kl", "lambda_sp", "entropy_weight", "volume_weight"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"VIFConfig.{name} is {getattr(self, name)}", expected="0 or more")
+            check_number(f"VIFConfig.{name}", getattr(self, name), 0)
         if self.pairs is not None:
             object.__setattr__(self, "pairs", _checked_pairs(self.pairs))
 
@@ -144,19 +142,13 @@ class VIFConfig:
         assert self.pairs is not None
         return [deep for _, deep in self.pairs]
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> VIFConfig:
         """From JSON or YAML values. Raises UsageError that names a field which is unknown or wrong."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise UsageError(f"VIFConfig has no field {unknown[0]!r}", expected=", ".join(f.name for f in fields(cls)))
-        try:
-            return cls(**values)
-        except TypeError as error:
-            raise UsageError(f"a value of VIFConfig has the wrong type ({error})") from error
+        return cls(**values)
 
 
 def layer_pairs(mapping: LayerMapping, num_layers: int) -> tuple[Pair, ...]:
@@ -206,7 +198,7 @@ def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 
 def _checked_pairs(pairs: Any) -> tuple[Pair, ...]:
     try:
-        checked = tuple((int(mid), int(deep)) for mid, deep in pairs)
+        checked = tuple((index(mid), index(deep)) for mid, deep in pairs)
     except (TypeError, ValueError) as error:
         raise UsageError(f"VIFConfig.pairs is {pairs!r}", expected="[[extraction, injection], ...]") from error
     deep = [pair[1] for pair in checked]

@@ -73,6 +73,12 @@ class Hooks:
         elif not cached:  # a prefill; later steps go on with its maps
             turns = turns if turns is not None else self.model.given
             ids = args[0] if args else kwargs.get("input_ids")
+            if turns is None and ids is None:
+                raise UsageError(
+                    f"a prompt of {self.model.vlm.name} without input_ids and without turns",
+                    expected="one of them, to tell the question and where the image lies",
+                    next_step="Pass the turns that VLM.encode tells, or run within disable_vif()",
+                )
             if turns is None and ids is not None:
                 turns = turns_of_inputs(self.model.vlm, {"input_ids": ids, **kwargs})
             if turns is not None and ids is not None and ids.shape[1] < turns.of.shape[1]:

@@ -83,8 +83,17 @@ class VIFModel(nn.Module):
         label_weights: Float[Tensor, "B T"] | None = None,
         **inputs: Any,
     ) -> VIFOutput:
-        """One pass and its losses. labels: -100 where there is none, not shifted. label_weights: of each label."""
+        """One pass and its losses. labels: -100 where there is none, not shifted. label_weights: of each label.
+
+        Raises UsageError where an image comes with labels but no turns: nothing tells the answer from the question.
+        """
         out = self.base(**inputs, turns=turns)
+        if labels is not None and self.current is not None and turns is None and self.given is None:
+            raise UsageError(
+                f"labels for {self.vlm.name} without turns, whose answer the prior would read as a question",
+                expected="turns",
+                next_step="Pass all that VLM.encode or the collator of vifscope train tells",
+            )
         readings = tuple(self.current.readings.values()) if self.current else ()
         # DDP must see every parameter in every pass, in one of text alone too
         zero = torch.stack([parameter.sum() for parameter in self.generator.parameters()]).sum() * 0.0
@@ -114,10 +123,19 @@ class VIFModel(nn.Module):
         """VIF's configuration and weights, and what else was trained: a LoRA adapter, or the base where it may train.
 
         A base whose parameters are all frozen is not written: where it was loaded from is, and loading takes it there.
+        Raises UsageError where other weights of the base may train beside an adapter.
         """
         folder = Path(folder)
         adapted = getattr(self.base, "_hf_peft_config_loaded", False)
-        whole = not adapted and any(parameter.requires_grad for parameter in self.base.parameters())
+        learning = [name for name, parameter in self.base.named_parameters() if parameter.requires_grad]
+        beside = [name for name in learning if "lora_" not in name and "modules_to_save" not in name]
+        if adapted and beside:
+            raise UsageError(
+                f"{beside[0]} of {self.vlm.name} may train beside its adapter, which would be saved without it",
+                expected="an adapter or trained weights",
+                next_step="Freeze the others, or fold the adapter in first (vif_core.train.groups.merge_lora)",
+            )
+        whole = bool(learning) and not adapted
         write_vif(self, folder, base=self.vlm.name if whole else self.vlm.origin)
         if adapted or whole:
             self.base.save_pretrained(folder)

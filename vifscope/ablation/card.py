@@ -60,7 +60,7 @@ def card_figures(ablation: Ablation) -> Figures:
             "name": experiment.recipe.name,
             "base": shown_name(experiment.recipe.model),
             "data": experiment.source.name,
-            "samples": vars(experiment.numbers),
+            "samples": ablation.samples,
             "seeds": seeds,
             "shipped_seed": shipped,
             "model": _model(experiment.model(VIF, shipped)),

@@ -39,7 +39,7 @@ SWAPPED, FLOW_SWAPPED = Part("answers-swapped", "answers", "swapped"), Part("flo
 @dataclass(frozen=True)
 class Numbers:
     """Samples that are asked about (answers), whose flow and maps are read (flow), and that are asked about again with
-    other maps (checks). Half of each are about tiny objects."""
+    other maps (checks). Half of each are about tiny objects, where there are any."""
 
     answers: int = 2000
     flow: int = 400

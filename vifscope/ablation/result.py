@@ -58,8 +58,9 @@ MEASURES = (
     Measure("map_entropy", "entropy of the map", MAPS, held=False),
     Measure("kl_nats", "KL, nats", MAPS, held=False),
 )
-"""Accuracy overall is over a choice of which half is about tiny objects. Entropies are in nats. Injected: the layers
-that the arm injects maps into; of the control, the same ones. Uninjected deep: the others of the last quarter."""
+"""Accuracy overall is over a choice of which half is about tiny objects, where there are any. Entropies are in nats.
+Injected: the layers that the arm injects maps into; of the control, the same ones. Uninjected deep: the others of the
+last quarter."""
 
 SPREAD = "centre_spread"
 """Standard deviation over samples of the centre of an arm's maps, mean of row and column and layer pairs."""
@@ -122,6 +123,11 @@ class Ablation:
         """Which of a part's samples are about tiny objects, [N]."""
         return np.array([asked.tiny for asked in self.experiment.chosen(part)])
 
+    @property
+    def samples(self) -> dict[str, int]:
+        """How many are asked about (answers, of which tiny), read (flow) and asked again (checks)."""
+        return vars(self.experiment.numbers) | {"tiny": int(self.tiny(ANSWERS).sum())}
+
     def values(self, measure: Measure, arm: str, seeds: Sequence[int], like: str = "") -> np.ndarray:
         """One number a seed and sample, [S, N]; NaN where it does not apply. like: the arm whose layers are meant."""
         if measure.part == ANSWERS:
@@ -147,7 +153,7 @@ class Ablation:
     def summary_dict(self) -> dict[str, Any]:
         """What was found, ready for JSON; undefined numbers are None.
 
-        folder, recipe, model, data, samples: {answers, flow, checks};
+        folder, recipe, model, data, samples: {answers, flow, checks, tiny: of the answers};
         arms: a dict an arm: arm, about, seeds, injected (layers), and for each measure {n, mean, low, high, control,
         difference, difference_low, difference_high, percent, percent_low, percent_high}.
         """
@@ -163,7 +169,7 @@ class Ablation:
                 "recipe": recipe.name,
                 "model": recipe.model,
                 "data": self.experiment.source.name,
-                "samples": vars(self.experiment.numbers),
+                "samples": self.samples,
                 "arms": arms,
             }
         )
@@ -232,7 +238,8 @@ def table_text(found: dict[str, Any]) -> str:
 
 {markdown.table(header, rows)}
 
-{samples["answers"]} samples of {found["data"]}, half of them about {TINY} objects; flow and maps of {samples["flow"]}.
+{samples["answers"]} samples of {found["data"]}, {samples["tiny"]} of them about {TINY} objects.
+Flow and maps are of {samples["flow"]}.
 In brackets the difference from the control, with a 95 % interval over seeds and images (two-level bootstrap).
 Injected: the layers that the arm injects into, and the same ones of the control."""
 

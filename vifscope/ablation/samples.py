@@ -16,6 +16,9 @@ TINY = "tiny"
 EVERY = 1000
 """So many samples are looked at between two words about progress."""
 
+_TELLING = 500
+"""So many samples tell whether a source has any about tiny objects."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -45,7 +48,8 @@ class Samples:
 
     def chosen(self, n: int) -> list[Asked]:
         """n of them: the first n / 2 about tiny objects and as many others; more of these where tiny ones run out, and
-        the other way round. A smaller number is part of a larger one's. Raises UsageError where there are not so many.
+        the other way round; the first n of a source without tiny ones. A smaller number is part of a larger one's.
+        Raises UsageError where there are not so many.
         """
         tiny, other = ([asked for asked in self.seen if asked.tiny is wanted] for wanted in (True, False))
         n_tiny = min(max(n // 2, n - len(other)), len(tiny))
@@ -53,11 +57,19 @@ class Samples:
             raise UsageError(
                 f"{n} samples of {len(self.seen)} with an answer and a picture", expected="no more than that"
             )
-        return [*tiny[:n_tiny], *other[: n - n_tiny]]
+        if self._has_tiny:
+            return [*tiny[:n_tiny], *other[: n - n_tiny]]
+        return list(self.seen[:n])
 
     def enough(self, n: int) -> bool:
         tiny = sum(asked.tiny for asked in self.seen)
-        return self.exhausted or (tiny >= n // 2 and len(self.seen) - tiny >= n - n // 2)
+        balanced = tiny >= n // 2 and len(self.seen) - tiny >= n - n // 2
+        return self.exhausted or balanced or (len(self.seen) >= max(n, _TELLING) and not self._has_tiny)
+
+    @property
+    def _has_tiny(self) -> bool:
+        """Whether the source holds any; one whose first samples are not about tiny objects is not searched for them."""
+        return any(asked.tiny for asked in self.seen[:_TELLING])
 
 
 def find_samples(

@@ -80,9 +80,9 @@ It is held against a control: the same base model, trained on the same data for 
 the same weights learning, without VIF{left_out}. Both were trained {times}. Seed
 {figures["shipped_seed"]} ships, as the first one, whatever came out of the others.
 
-All numbers are from {figures["data"]}: {samples["answers"]} questions, half of them about tiny objects; flow and maps
-on {samples["flow"]} of these. In square brackets 95 % intervals of a two-level bootstrap, which draws seeds, and images
-for all of them alike.
+All numbers are from {figures["data"]}: {samples["answers"]} questions, {samples["tiny"]} of them about tiny objects;
+flow and maps on {samples["flow"]} of these. In square brackets 95 % intervals of a two-level bootstrap, which draws
+seeds, and images for all of them alike.
 
 ## Gained and lost
 

@@ -301,7 +301,7 @@ def ablate(
     steps: Annotated[int | None, typer.Option(help="Steps of each training.", show_default="as the recipe")] = None,
     arms: Annotated[str | None, typer.Option(help="Names, with commas between.", show_default="all of them")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of each arm, as in 1-5 or 1,3.")] = "1-3",
-    n_eval: Annotated[int, typer.Option(help="Samples to ask about, half of them about tiny objects.")] = 2000,
+    n_eval: Annotated[int, typer.Option(help="Samples to ask about, half of them tiny objects, if any.")] = 2000,
     n_flow: Annotated[int, typer.Option(help="Of those, how many to read attention and maps of.")] = 400,
     n_checks: Annotated[int, typer.Option(help="Of those, how many to ask again with other maps.")] = 500,
     model: Annotated[str | None, typer.Option(help="What is trained.", show_default="as the recipe")] = None,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vif_core.errors import UnsupportedModel, VifError
+from vif_core.errors import UnsupportedModel, UsageError, VifError
 from vif_core.train.groups import add_lora, build_optimizer, learning, merge_lora, parts_of
 from vif_core.train.learner import Learner
 from vif_core.train.phases import LoRA, Phase
@@ -82,6 +82,13 @@ def test_what_learns_is_kept_in_float32():
     assert kinds["decoder"] == {torch.bfloat16}
 
 
+def test_a_phase_without_bfloat16_has_nothing_in_it():
+    model = learner()
+    model.bfloat16()
+    learning(model, phase("projector", bf16=False))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
 def test_under_lora_the_adapters_of_the_decoder_learn_alone():
     model = learner()
     lora = LoRA(2, 4.0, targets=("q_proj", "up_proj"))
@@ -108,6 +115,14 @@ def test_merged_adapters_leave_a_plain_model_that_computes_the_same():
     difference = (model.base(**inputs).logits - before).abs().max().item()
     print(f"max difference {difference:.1e}")
     assert difference < 1e-4
+
+
+@pytest.mark.parametrize("other", [LoRA(4, 4.0), LoRA(2, 8.0), LoRA(2, 4.0, 0.1), LoRA(2, 4.0, targets=("q_proj",))])
+def test_adapters_with_other_settings_are_not_taken_for_the_recipes(other):
+    base = learner(vif=False).base
+    add_lora(base, LoRA(2, 4.0))
+    with pytest.raises(UsageError, match=r"an adapter with .* expected the settings it was made with"):
+        add_lora(base, other)
 
 
 def test_layers_that_the_decoder_lacks_are_named():

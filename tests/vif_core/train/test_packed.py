@@ -7,6 +7,7 @@ import pytest
 
 from vif_core.data.specks.words import vocabulary
 from vif_core.errors import UsageError
+from vif_core.load import load
 from vif_core.train.packed import PackedRows
 from vif_core.train.packing import PackedSpecks, PackOptions
 from vif_core.vlm.tiny import tiny_model
@@ -23,6 +24,15 @@ def test_a_model_with_another_vocabulary_is_refused_and_told_what_to_use():
         UsageError, match=r"whose tokenizer has no token '.*'; expected a model with the .* specks:train"
     ):
         PackedRows.of(tiny_model("llava"), PackOptions(), seed=0, phase=0)
+
+
+@pytest.mark.parametrize(
+    ("length", "line"),
+    [(150, "166 tokens before the first question"), (168, "no question fits into packed rows of 168")],
+)
+def test_rows_too_short_for_a_question_are_refused(length, line):
+    with pytest.raises(UsageError, match=f"{line}.*; expected a greater pack.length"):
+        PackedRows.of(load("mini-llava"), PackOptions(length=length), seed=0, phase=0)
 
 
 @pytest.mark.parametrize("questions", [1, 3])

@@ -73,6 +73,9 @@ def test_a_recipe_that_is_written_is_read_back_as_the_same(name):
         ({}, {"lora": {"rank": 4}}, "phase joint: lora lacks the field 'alpha'"),
         ({}, {"lora": {"rank": 0, "alpha": 1}}, "phase joint: lora: rank is 0"),
         ({}, {"bf16": "yes"}, "bf16 is 'yes'; expected true or false"),
+        ({}, {"seek": "false"}, "seek is 'false'; expected true or false"),
+        ({"data": [{"source": "a"}, {"source": "b", "share": 0.3}]}, {}, "some sources have a share and others none"),
+        ({}, {"data": [{"source": "a"}, {"source": "b", "share": 0.3}]}, "phase joint: some sources have a share"),
         ({}, {"name": "a/b"}, "name is 'a/b'; expected letters, digits"),
     ],
 )

@@ -107,6 +107,17 @@ def test_lora_is_saved_beside_vif(base, tmp_path, attached, encode, logits_of):
     assert not torch.allclose(logits_of(model, encode(model.vlm)), with_adapter, atol=1e-3)
 
 
+def test_weights_that_train_beside_an_adapter_are_not_left_behind(base, tmp_path):
+    peft = pytest.importorskip("peft")
+    vlm = load(base)
+    vlm.model.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    model = add_vif(vlm, VIFConfig(**CONFIGURED))
+    next(vlm.model.model.multi_modal_projector.parameters()).requires_grad_(True)
+    with pytest.raises(UsageError, match=r"multi_modal_projector.* may train beside its adapter.*merge_lora"):
+        model.save_pretrained(tmp_path / "lora")
+    assert not (tmp_path / "lora").exists()
+
+
 def test_an_adapter_of_another_model_is_refused(base, tmp_path):
     peft = pytest.importorskip("peft")
     vlm = load(base)

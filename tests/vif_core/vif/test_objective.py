@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from math import log, sqrt
 
+import pytest
 import torch
 
+from vif_core.errors import UsageError
 from vif_core.vif.guide import guide_loss
 from vif_core.vif.losses import entropy, kl_divergence, volume
 from vif_core.vif.objective import answer_loss
@@ -44,6 +46,17 @@ def test_equation_10_adds_up_cross_entropy_kl_and_sparsity(trained):
         torch.testing.assert_close(found, wanted)
     torch.testing.assert_close(out.loss, out.cross_entropy + 0.3 * kl + 0.2 * (0.5 * mixture + 2.0 * spread))
     assert all(value > 0 for value in (kl, spread, mixture))
+
+
+def test_labels_without_turns_are_refused(trained):
+    """All text would be question, and the prior would read the answer."""
+    model, batch, labels = trained()
+    inputs = {name: value for name, value in batch.inputs.items() if name != "turns"}
+    with pytest.raises(UsageError, match=r"labels for tiny-llava without turns, .*; expected turns"):
+        model(**inputs, labels=labels)
+    with model.giving(batch.inputs["turns"]):
+        assert model(**inputs, labels=labels).kl > 0
+    model(**inputs)
 
 
 def test_a_summed_kl_is_that_of_slots_and_dimensions(trained):

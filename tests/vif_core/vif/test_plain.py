@@ -37,3 +37,15 @@ def test_plain_inputs_without_their_pictures_are_refused(make, encode):
     inputs = encode(model.vlm, None).inputs
     with pytest.raises(UsageError, match="0 images for the visual tokens of 3 prompts; expected as many images"):
         model.base(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+
+
+def test_embeddings_without_turns_are_refused(make, encode):
+    """Nothing would tell where the image lies, and VIF would do nothing in silence."""
+    model = make()
+    inputs = encode(model.vlm, None).inputs
+    given = {"inputs_embeds": model.base.get_input_embeddings()(inputs["input_ids"])}
+    with pytest.raises(UsageError, match="a prompt of tiny-llava without input_ids and without turns"):
+        model.base(**given)
+    model.base(**given, turns=inputs["turns"])
+    with model.disable_vif():
+        model.base(**given)

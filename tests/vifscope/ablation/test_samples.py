@@ -60,6 +60,23 @@ def test_where_tiny_objects_run_out_others_stand_in(tmp_path):
         find_samples(Source(), 43, tmp_path / "samples.json").chosen(43)
 
 
+def test_a_source_without_tiny_objects_is_not_searched_for_them(tmp_path):
+    @dataclass
+    class Large(Source):
+        def __len__(self):
+            return 3000
+
+        def __getitem__(self, index):
+            self.opened.append(index)
+            return Sample(f"s{index}", (Image.new("RGB", (4, 4)),), "really?", "yes")
+
+    source = Large()
+    found = find_samples(source, 600, tmp_path / "samples.json")
+    assert len(source.opened) == 1000
+    assert [each.index for each in found.chosen(600)] == list(sample_order(source, 0)[:600])
+    assert not any(each.tiny for each in found.chosen(600))
+
+
 def test_other_data_is_looked_at_anew(tmp_path):
     path = tmp_path / "samples.json"
     find_samples(Source(), 8, path)

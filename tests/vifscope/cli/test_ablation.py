@@ -26,7 +26,7 @@ def row(mean, difference=None, low=None, high=None):
 FOUND = {
     "recipe": "mini-llava-vif",
     "data": "specks-test",
-    "samples": {"answers": 8000, "flow": 400, "checks": 500},
+    "samples": {"answers": 8000, "tiny": 4000, "flow": 400, "checks": 500},
     "arms": [
         {"arm": "vif", "about": "VIF", "seeds": [1, 2]}
         | {measure.name: row(0.95, 0.0123, 0.001, 0.02) for measure in MEASURES}
