@@ -57,7 +57,7 @@ def analyze(
     vlm = load(model, device=device, dtype=dtype) if isinstance(model, str | Path) else model
     check_rows(vlm)
     progress("loading", 1, 1)
-    batch_size = batch_size or default_batch_size(vlm)
+    batch_size = default_batch_size(vlm) if batch_size is None else checked_batch_size(batch_size)
     config = identity(vlm, source, seed) | asdict(reading)
     path = Path(out) if out is not None else Path("runs") / default_run_name(vlm.name, source.name, config)
     with RunWriter.open(path, config, _info(vlm, source, batch_size), overwrite=overwrite) as writer:
@@ -72,6 +72,12 @@ def analyze(
     if len(errors) == n:
         raise VifError(f"none of the {n} samples could be measured; the first one says: {errors[0]}")
     return path
+
+
+def checked_batch_size(batch_size: int) -> int:
+    if batch_size < 1:
+        raise UsageError(f"batch size is {batch_size}", expected="1 or more samples a batch")
+    return batch_size
 
 
 def default_batch_size(vlm: VLM) -> int:

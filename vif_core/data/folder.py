@@ -38,8 +38,9 @@ def open_listing(path: Path, rows: list[Row]) -> Listed:
     """Samples of a listing; image paths count from its folder.
 
     Fields: image (or images, a list), or of a video frames (a list in order) and fps (frames a second among them, 2
-    where it is left out); question; optional: answer, boxes ([[x0, y0, x1, y1], ...] in pixels of the first image or
-    frame), id, kind, size, system. Raises UsageError that names the row whose pictures, fps or boxes are malformed.
+    where it is left out); question; optional: answer (`read_answer`), boxes ([[x0, y0, x1, y1], ...] in pixels of the
+    first image or frame), id, kind, size, system. Raises UsageError that names the row whose pictures, fps or boxes are
+    malformed.
     """
     ids = unique_ids(row.values.get("id") for row in rows)
     samples = [_sample(row, sample_id, path.parent) for row, sample_id in zip(rows, ids, strict=True)]
@@ -63,6 +64,17 @@ def read_boxes(value: Any, where: str) -> tuple[Box, ...]:
     return tuple((box[0], box[1], box[2], box[3]) for box in boxes)
 
 
+def read_answer(value: Any) -> str | None:
+    """The answer as text: the first of several, the text of an object that has one, yes or no for a truth value."""
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if isinstance(value, dict):
+        value = value.get("answer", value.get("text"))
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    return None if value is None else str(value)
+
+
 def _sample(row: Row, sample_id: str, folder: Path) -> Sample:
     values = {name: value for name, value in row.values.items() if value is not None}  # empty cells of a table
     if "video" in values:
@@ -83,12 +95,11 @@ def _sample(row: Row, sample_id: str, folder: Path) -> Sample:
     if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps < math.inf:
         raise UsageError(f"{row.where} has the fps {fps!r}", expected="frames a second, a number above 0")
     paths = tuple(folder / name for name in names)
-    answer = values.get("answer")
     return Sample(
         sample_id,
         () if filmed else paths,
         str(values.get("question") or ""),
-        None if answer is None else str(answer),
+        read_answer(values.get("answer")),
         read_boxes(values.get("boxes"), row.where),
         kind=str(values.get("kind") or ""),
         size=str(values.get("size") or ""),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, UnidentifiedImageError
 
 from vif_core.data.conversation import Conversation
-from vif_core.data.folder import read_boxes
+from vif_core.data.folder import read_answer, read_boxes
 from vif_core.data.llava import Turn, first_turn, read_conversation
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError, VifError
@@ -61,7 +61,7 @@ class HubSource:
         if self.tells_conversations:
             turn = first_turn(values["question"], where)
         else:
-            turn = Turn("", str(values["question"] or ""), _answer(values["answer"]))
+            turn = Turn("", str(values["question"] or ""), read_answer(values["answer"]))
         return Sample(
             sample_id,
             _images(values["image"], sample_id),
@@ -147,15 +147,6 @@ def _fingerprint(dataset: Dataset, name: str) -> str:
     """Same for the same files of the hub (their addresses hold the commit) and the same rows taken from them."""
     identity = [name, len(dataset), sorted(dataset.info.download_checksums or {}), str(dataset.features)]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-
-
-def _answer(value: Any) -> str | None:
-    """The first answer, where there are several."""
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if isinstance(value, dict):
-        value = value.get("answer", value.get("text"))
-    return None if value is None else str(value)
 
 
 def _images(value: Any, sample_id: str) -> tuple[Image.Image, ...]:

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from vifscope.ablation import Ablation
     from vifscope.api import Run
     from vifscope.evaluation import Evaluation
+    from vifscope.runs import RunStore
 
 Rows = Literal["response", "last", "question", "text"]
 
-EXIT_CODES = "Exit codes: 0 all is well, 1 failure, 2 wrong usage, 3 some samples failed (recorded), 130 interrupted."
+EXIT_CODES = "Exit codes: 0 all is well, 1 failure, 2 wrong usage, 3 some samples failed or are lost, 130 interrupted."
 
 app = typer.Typer(
     help="See where a vision-language model looks, layer by layer.",
@@ -157,7 +158,7 @@ def analyze(
             figures=figures,
         )
     _print_summary(run, as_json)
-    _exit_where_some_failed(run.errors, n)
+    _exit_where_some_failed(run.errors, len(run.samples()))
 
 
 @app.command()
@@ -165,7 +166,7 @@ def summary(
     run: Annotated[Path, typer.Argument(help="The run's folder.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print it as one JSON object on stdout.")] = False,
 ) -> None:
-    """Print a run's summary again, without its model.
+    """Print a run's summary again, without its model. A file of it that is corrupt is named, and left out.
 
     Example: vifscope summary runs/mini-llava-specks-test-1a2b3c4d
     """
@@ -197,17 +198,17 @@ def compare(
     from vifscope.api import compare as compare_runs
     from vifscope.cli.comparison import comparison_view
     from vifscope.cli.output import print_json
-    from vifscope.comparison.report import written_files
 
     comparison = compare_runs(runs)
     path = comparison.write(out)
-    found = comparison.summary_dict(written_files(path))
+    found = comparison.summary_dict(comparison.files)
     if as_json:
         print_json(found | {"folder": str(path)})
-        return
-    console = Console()
-    console.print(comparison_view(found))
-    _print_files(console, path, found["files"])
+    else:
+        console = Console()
+        console.print(comparison_view(found))
+        _print_files(console, path, found["files"])
+    _exit_where_corrupt([side.run for side in comparison.sides])
 
 
 @app.command(epilog=EXIT_CODES)
@@ -238,10 +239,11 @@ def figures(
     if as_json:
         said = [{"claim": claim.claim, "agrees": claim.agrees, "sentence": claim.sentence} for claim in found]
         print_json({"folder": str(out), "files": files, "claims": said})
-        return
-    for claim in found:
-        print(claim.sentence)
-    print(out)
+    else:
+        for claim in found:
+            print(claim.sentence)
+        print(out)
+    _exit_where_corrupt(stores)
 
 
 @app.command("eval", epilog=EXIT_CODES)
@@ -447,6 +449,14 @@ def _interruptible(kept: str) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def _exit_where_corrupt(stores: Sequence[RunStore]) -> None:
+    lines = [line for store in stores for line in store.problems]
+    for line in lines:
+        print(f"vifscope: {line}", file=sys.stderr)
+    if lines:
+        raise typer.Exit(3)
+
+
 def _exit_where_some_failed(errors: Sequence[str], n: int) -> None:
     if errors:
         print(f"vifscope: {len(errors)} of {n} samples failed; the first: {errors[0]}", file=sys.stderr)
@@ -492,10 +502,11 @@ def _print_summary(run: Run, as_json: bool) -> None:
     results = run.summary_dict()
     if as_json:
         print_json(results)
-        return
-    console = Console()
-    console.print(summary_view(results))
-    _print_files(console, run.path, results["files"])
+    else:
+        console = Console()
+        console.print(summary_view(results))
+        _print_files(console, run.path, results["files"])
+    _exit_where_corrupt([run.store])
 
 
 def _print_files(console: Console, path: Path, files: Sequence[str]) -> None:

@@ -37,12 +37,14 @@ class Comparison:
     """Runs of the same data, each held against the first over the samples that all of them measured.
 
     names: of the runs, the baseline first: the model's, or the folder's where several have the same model.
+    files: what `write` wrote, as paths in its folder.
     Raises UsageError for runs that cannot be compared (`vifscope.comparison.pairs.pair`).
     """
 
     def __init__(self, runs: Sequence[RunStore]) -> None:
         self.sides = pair(runs)
         self.names = [side.name for side in self.sides]
+        self.files: list[str] = []
         self._drawn: dict[int, pd.DataFrame] = {}
 
     @property
@@ -126,7 +128,7 @@ class Comparison:
         written.
         """
         path = Path("runs") / self.default_name if out is None else Path(out)
-        write_report(self, path)
+        self.files = write_report(self, path)
         return path
 
     @property

@@ -21,7 +21,7 @@ METRICS = ("visual_ratio", "ratio_lift", "visual_entropy", "relative_entropy", "
 """What is compared in every layer."""
 
 _DATA = ("data", "data_fingerprint")
-_READING = ("rows", "max_rows", "response")
+_READING = ("rows", "max_rows", "response", "max_new_tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +68,7 @@ class Side:
         return image_units(self.samples)
 
 
-def pair(runs: Sequence[RunStore], map_kind: str = "raw") -> list[Side]:
+def pair(runs: Sequence[RunStore]) -> list[Side]:
     """The runs as sides of one comparison, the baseline first.
 
     Raises UsageError for fewer than two runs, for runs of other data, other query rows or another number of layers, and
@@ -78,7 +78,11 @@ def pair(runs: Sequence[RunStore], map_kind: str = "raw") -> list[Side]:
         raise UsageError(f"{len(runs)} run to compare", expected="two or more, the baseline first")
     for run in runs[1:]:
         _refuse_other(runs[0], run, _DATA, "data", "Analyze the same --data with each model")
-        _refuse_other(runs[0], run, _READING, "rows", "Analyze with the same --rows, --max-rows and --response")
+        generated = "generated" in (each.manifest["configuration"].get("response") for each in (runs[0], run))
+        reading = _READING if generated else _READING[:-1]
+        _refuse_other(
+            runs[0], run, reading, "rows", "Analyze with the same --rows, --max-rows, --response and --max-new-tokens"
+        )
     samples = [{sample["sample_id"]: sample for sample in measured_samples(run)} for run in runs]
     shared = [sample_id for sample_id in samples[0] if all(sample_id in of for of in samples)]
     if not shared:
@@ -88,7 +92,7 @@ def pair(runs: Sequence[RunStore], map_kind: str = "raw") -> list[Side]:
             next_step="Analyze with the same --seed",
         )
     sides = [
-        Side(name, run, _vif(run), [of[i] for i in shared], _values(run, shared, map_kind), len(of) - len(shared))
+        Side(name, run, _vif(run), [of[i] for i in shared], _values(run, shared), len(of) - len(shared))
         for name, run, of in zip(_names(runs), runs, samples, strict=True)
     ]
     for side in sides[1:]:
@@ -115,9 +119,9 @@ def _vif(run: RunStore) -> dict[str, Any]:
     return (model.get("vif") or {}) if isinstance(model, dict) else {}
 
 
-def _values(run: RunStore, sample_ids: list[str], map_kind: str) -> dict[str, np.ndarray]:
+def _values(run: RunStore, sample_ids: list[str]) -> dict[str, np.ndarray]:
     layers = run.layers()
-    table = layers[layers["map"] == map_kind].pivot(index="sample_id", columns="layer", values=list(METRICS))
+    table = layers[layers["map"] == "raw"].pivot(index="sample_id", columns="layer", values=list(METRICS))
     table = table.reindex(sample_ids)
     return {metric: table[metric].to_numpy(dtype=np.float64) for metric in METRICS}
 

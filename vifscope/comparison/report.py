@@ -28,8 +28,9 @@ COLUMNS = {
 }
 
 
-def write_report(comparison: Comparison, path: Path) -> None:
-    """Writes comparison.csv, accuracy.csv, figures/NAME.png and .pdf, and index.html into the folder at `path`.
+def write_report(comparison: Comparison, path: Path) -> list[str]:
+    """Writes comparison.csv, accuracy.csv, figures/NAME.png and .pdf, and index.html into the folder at `path`; returns
+    their paths in it.
 
     A figure for which there is nothing is left out, and index.html says why. Raises UsageError for the folder of a run,
     whose own page would be lost, and VifError where the disk refuses.
@@ -39,7 +40,7 @@ def write_report(comparison: Comparison, path: Path) -> None:
             f"{path} is the folder of a run", expected="another folder", next_step="Name a new one with --out"
         )
     make_folders(path / "figures")
-    shown = []
+    shown, files = [], ["accuracy.csv", "comparison.csv"]
     for name, caption in comparison.figures.items():
         try:
             light = comparison.figure(name)
@@ -48,18 +49,13 @@ def write_report(comparison: Comparison, path: Path) -> None:
             continue
         for suffix in ("pdf", "png"):
             write_file(path / "figures" / f"{name}.{suffix}", render(light, suffix))
+            files.append(f"figures/{name}.{suffix}")
         dark = comparison.figure(name, DARK)
         shown.append(page.figure(render(light, "svg"), render(dark, "svg"), caption, wide=True))
     write_file(path / "comparison.csv", comparison.differences.to_csv(index=False).encode())
     write_file(path / "accuracy.csv", comparison.accuracy.to_csv(index=False).encode())
-    summary = comparison.summary_dict([file for file in written_files(path) if file != "index.html"])
-    write_file(path / "index.html", comparison_page(summary, shown).encode())
-
-
-def written_files(path: Path) -> list[str]:
-    """Paths in the folder of a comparison of the tables, figures and page that were written of it."""
-    found = [*path.glob("*.csv"), *path.glob("figures/*"), *path.glob("index.html")]
-    return sorted(file.relative_to(path).as_posix() for file in found)
+    write_file(path / "index.html", comparison_page(comparison.summary_dict(sorted(files)), shown).encode())
+    return sorted([*files, "index.html"])
 
 
 def comparison_page(summary: dict[str, Any], figures: list[str]) -> str:

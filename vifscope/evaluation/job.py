@@ -16,7 +16,7 @@ from vifscope.evaluation.lines import AnswerLines
 from vifscope.evaluation.result import Evaluation
 from vifscope.evidence.answers import answer, like_batches
 from vifscope.evidence.blind import blank
-from vifscope.pipeline import Progress, default_batch_size, identity
+from vifscope.pipeline import Progress, checked_batch_size, default_batch_size, identity
 from vifscope.scoring.answers import exact_match, score_response
 
 DEFAULT_N = 500
@@ -51,7 +51,8 @@ def evaluate(
     with AnswerLines(config, path) as lines:
         asked: list[str] = []
         progress("answering", 0, len(order))
-        for ids, records in _records(vlm, source, order, lines, batch_size or _batch_size(vlm), config):
+        at_once = _batch_size(vlm) if batch_size is None else checked_batch_size(batch_size)
+        for ids, records in _records(vlm, source, order, lines, at_once, config):
             asked += ids
             lines.add(records)
             progress("answering", len(asked), len(order))
@@ -62,6 +63,8 @@ def evaluate(
 
 
 def _number(n: int | Literal["all"] | None, source: Source) -> int:
+    if not len(source):
+        raise UsageError(f"{source.name} has no samples", expected="one or more")
     if n is None or n == "all":
         return len(source) if n else min(DEFAULT_N, len(source))
     if not 1 <= n <= len(source):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -36,7 +37,7 @@ class AnswerLines:
         try:
             self._resume(path, self._file, plain(config))
         except BaseException:
-            self._file.close()
+            self._close()
             raise
 
     def add(self, records: Sequence[dict[str, Any]]) -> None:
@@ -51,8 +52,13 @@ class AnswerLines:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        """What was added has been flushed; closing tries again what a full disk refused."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
     def _keep(self, records: Sequence[dict[str, Any]]) -> None:
         self.records |= {record["sample_id"]: record for record in records}
@@ -63,32 +69,41 @@ class AnswerLines:
             file.seek(0)
             data = file.buffer.read()  # of the held file: to close another of its handles would give up the lock
         whole = data[: data.rfind(b"\n") + 1]
-        lines = [_read(path, number, line) for number, line in enumerate(whole.splitlines(), 1)]
-        if data and not (lines and "configuration" in lines[0]):
+        first, *others = whole.splitlines() or [b""]
+        begun = _configuration(first)
+        if data and begun is None:
             raise UsageError(
                 f"{path} is no file of an evaluation: its first line holds no configuration",
                 expected="a new file, or one that vifscope eval wrote",
                 next_step="Name another file with --out",
             )
-        if lines and lines[0]["configuration"] != config:
+        if begun is not None and begun != config:
             raise UsageError(
-                f"{path} has another configuration: {'; '.join(differences(lines[0]['configuration'], config))}",
+                f"{path} has another configuration: {'; '.join(differences(begun, config))}",
                 expected="the same configuration to go on with it",
                 next_step="Name another file with --out, or delete this one",
             )
-        self._keep(lines[1:])
+        self._keep([_record(path, number, line) for number, line in enumerate(others, 2)])
         with disk_errors(path):
             file.truncate(len(whole))  # a line that was cut short is answered again
-            if not lines:
+            if begun is None:
                 file.write(f"{json.dumps({'configuration': config})}\n")
                 file.flush()
 
 
-def _read(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _configuration(line: bytes) -> dict[str, Any] | None:
+    """What the first line of an evaluation tells; None for any other line."""
+    try:
+        found = json.loads(line)["configuration"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         value = json.loads(line)
-        if number > 1:
-            value["sample_id"], value["error"]
+        value["sample_id"], value["error"]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} line {number} is not a line of an evaluation",

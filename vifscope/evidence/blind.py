@@ -29,8 +29,9 @@ def majority_answers(samples: Sequence[Sample]) -> Callable[[Sample], str]:
     """The most common answer to each template among `samples`, as a rule for other samples of specks."""
     seen: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for sample in samples:
-        seen[template(sample.question)][sample.answer or ""] += 1
-        seen[sample.kind][sample.answer or ""] += 1  # for templates never seen
+        if sample.answer is not None:
+            seen[template(sample.question)][sample.answer] += 1
+            seen[sample.kind][sample.answer] += 1  # for templates never seen
     common = {key: answers.most_common(1)[0][0] for key, answers in seen.items()}
     return lambda sample: common.get(template(sample.question), common.get(sample.kind, ""))
 

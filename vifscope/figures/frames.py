@@ -50,7 +50,7 @@ def summary_frame(
     units = image_units([samples[sample_id] for sample_id in values.index])
     kinds = np.array([samples[sample_id]["kind"] or "" for sample_id in values.index])
     groups = {ALL: np.ones(len(kinds), dtype=bool)}
-    groups |= {str(kind): kinds == kind for kind in np.unique(kinds) if kind and by_kind}
+    groups |= {str(kind): kinds == kind for kind in np.unique(kinds) if kind not in ("", ALL) and by_kind}
     index = values.columns.set_names(["metric", "layer"])
     frames = []
     for group, among in groups.items():
@@ -77,13 +77,6 @@ def focus_frame(run: RunStore, map_kind: str = "raw") -> pd.DataFrame:
 def shares_frame(run: RunStore, map_kind: str = "raw") -> pd.DataFrame:
     """Where each layer's attention goes: the visual ratio and the other shares; columns as in `attenuation_frame`."""
     return wide(summary_frame(run, map_kind), SHARES)
-
-
-def by_kind_frame(run: RunStore, metric: str = "visual_ratio", map_kind: str = "raw") -> pd.DataFrame:
-    """One metric by question kind and layer: columns kind, layer, mean, low, high, n. Empty where kinds are unknown."""
-    frame = summary_frame(run, map_kind)
-    frame = frame[(frame["metric"] == metric) & (frame["group"] != ALL)]
-    return frame.drop(columns="metric").rename(columns={"group": "kind"}).reset_index(drop=True)
 
 
 def video_frame(run: RunStore, map_kind: str = "raw") -> pd.DataFrame:

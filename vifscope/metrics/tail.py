@@ -19,7 +19,7 @@ def top_share(flow: Float[Tensor, "*axes K"], visual: Bool[Tensor, "*#axes K"]) 
 
     flow:   attention probabilities.
     visual: True at visual tokens.
-    Returns values in [1/20, 1], near the lower end where attention is uniform; NaN where the ratio is under 1e-6.
+    Returns values in (0, 1], the share of tokens counted where attention is uniform; NaN where the ratio is under 1e-6.
 
     >>> top_share(torch.tensor([0.3, 0.1, 0.6]), torch.tensor([True, True, False])).item()
     0.75

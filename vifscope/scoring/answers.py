@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from unicodedata import category
 
 from vif_core.data.sample import Sample
 from vifscope.scoring.cells import read_cells
@@ -12,7 +13,8 @@ from vifscope.scoring.iou import iou
 RIGHT_FROM = 0.5
 """A place counts as right from this IoU on, a description from this F1 on."""
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_ARTICLES = ("a", "an", "the")
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _CLAUSE_END = re.compile(r"[,.;\n]|\band\b")
 
 
@@ -31,9 +33,26 @@ def relaxed_match(response: str, answer: str) -> bool:
 
 
 def normalise(text: str) -> str:
-    """Words of a text in lower case, without punctuation and articles, one space between them."""
-    words = re.sub(r"[^\w\s]|_", " ", text.lower())
-    return " ".join(_ARTICLES.sub(" ", words).split()) or " ".join(words.split())
+    """Words of a text in lower case, without punctuation and articles, one space between them.
+
+    A number keeps its sign and its point, and loses the commas between its thousands. An article at the end is a name
+    ("plan A"), and a text of punctuation alone is that.
+
+    >>> normalise("The temperature: -3.5, or 1,000?")
+    'temperature -3.5 or 1000'
+    """
+    lower = _THOUSANDS.sub("", text.lower())
+    words = "".join(character if _is_said(lower, i) else " " for i, character in enumerate(lower)).split()
+    kept = [word for word in words[:-1] if word not in _ARTICLES] + words[-1:]
+    return " ".join(kept or lower.split())
+
+
+def _is_said(text: str, i: int) -> bool:
+    """Whether the character at i is a letter (with its marks), a digit, or part of a number."""
+    before, character, after = text[i - 1 : i], text[i], text[i + 1 : i + 2]
+    if character in "-." and after.isdigit():
+        return before.isdigit() if character == "." else not (before.isalnum() or before == "-")
+    return character.isalnum() or category(character).startswith("M")
 
 
 def conclusion(text: str) -> str:

@@ -48,6 +48,14 @@ def test_a_listing_opens_as_json_lines_or_as_a_json_list(folder):
         assert open_source(write(folder, rows, name))[0].answer is None
 
 
+@pytest.mark.parametrize(
+    ("given", "answer"), [(["red", "crimson"], "red"), ({"answer": "red"}, "red"), (True, "yes"), (0, "0"), ([], None)]
+)
+def test_an_answer_is_text_whatever_it_is_written_as(folder, given, answer):
+    row = {"image": "red.png", "question": "Which?", "answer": given}
+    assert open_source(write(folder, [row]))[0].answer == answer
+
+
 def test_the_fingerprint_changes_with_the_listing_and_not_with_the_pictures(folder):
     path = write(folder, [{"image": "red.png", "question": "Which?"}])
     before = open_source(path).fingerprint

@@ -116,6 +116,24 @@ def test_accuracy_is_compared_overall_by_kind_and_by_size(comparison):
     assert frame.query("group == 'kind'")["n"].sum() == overall["n"] == 22
 
 
+def test_questions_about_one_picture_are_no_observations_of_their_own(baseline, records_run):
+    """Of three pictures with four questions each one is lost as a whole: McNemar's p of four pairs would be 1/8."""
+
+    def shared(right):
+        def change(records):
+            for i, record in enumerate(records):
+                record.pictures = records[i // 4 * 4].pictures
+                record.sample["correct"] = right or i >= 4
+            return records
+
+        return change
+
+    frame = accuracy_frame(pair([records_run(12, change=shared(True)), records_run(12, change=shared(False))]))
+    overall = row(frame, group="all")
+    assert (overall["baseline_only"], overall["other_only"]) == (4, 0)
+    assert overall["p"] == pytest.approx(1.0)  # one picture of three differs
+
+
 def test_samples_without_an_answer_are_not_counted(baseline, run_of):
     frame = accuracy_frame(pair([baseline, run_of(6, answers=False)]))
     assert frame["n"].unique().tolist() == [0]

@@ -83,6 +83,16 @@ def test_what_cannot_be_compared_is_refused_in_one_line(baseline, records_run, o
     assert "\n" not in str(refused.value)
 
 
+def test_responses_that_were_cut_elsewhere_are_not_compared(records_run):
+    def runs(response):
+        for most in (96, 4):
+            yield records_run(2, config={"response": response, "max_new_tokens": most})
+
+    with pytest.raises(UsageError, match=r"has other rows than .*: max_new_tokens is 4, not 96"):
+        pair(list(runs("generated")))
+    assert len(pair(list(runs("given")))) == 2
+
+
 def test_one_run_is_not_compared(baseline):
     with pytest.raises(UsageError, match="1 run to compare; expected two or more, the baseline first"):
         pair([baseline])

@@ -9,7 +9,7 @@ from vif_core.data.sample import Sample
 from vifscope.evidence.blind import accuracy_by_kind, blank, majority_answers, majority_elsewhere, without_image
 
 
-def asked(question: str, answer: str, kind: str = "attribute") -> Sample:
+def asked(question: str, answer: str | None, kind: str = "attribute") -> Sample:
     return Sample("s", (Image.new("RGB", (4, 2), "red"),), question, answer, kind=kind)
 
 
@@ -24,6 +24,11 @@ def test_the_majority_answer_is_that_of_the_template_whatever_it_names():
     assert rule(asked("what colour is the large circle ?", "?")) == "red"
     assert rule(asked("is there a blue ring ?", "?", "existence")) == "no"
     assert rule(asked("which colour has it ?", "?")) == "red"  # a new template: the kind's majority
+
+
+def test_a_question_without_an_answer_has_no_say_in_the_majority():
+    seen = [asked("is it red ?", "yes"), *(asked("is it red ?", None) for _ in range(3))]
+    assert majority_answers(seen)(seen[1]) == "yes"
 
 
 def test_a_blank_image_keeps_its_size_and_shows_nothing():

@@ -25,7 +25,7 @@ def test_kinds_follow_the_pool_and_hold_their_own_samples(run):
     ids = run.samples().query("kind == 'count' and error.isna()")["sample_id"]
     layers = run.layers()
     wanted = layers[layers["sample_id"].isin(ids)].groupby("layer")["visual_ratio"].mean()
-    found = frames.by_kind_frame(run).query("kind == 'count'")
+    found = summary.query("group == 'count' and metric == 'visual_ratio'")
     np.testing.assert_allclose(found["mean"], wanted, rtol=1e-6)
 
 

@@ -44,6 +44,21 @@ def test_relaxed_match_ignores_case_punctuation_and_articles(response):
 def test_an_article_alone_is_still_an_answer():
     assert relaxed_match("A", "a.")
     assert not relaxed_match("A", "B")
+    assert not relaxed_match("Plan A", "Plan")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("-3", "3"), ("3.5", "35"), ("-", "+"), ("", "<"), ("कि", "का"), ("ไม่", "ไม้"), ("3-5", "-5")]
+)
+def test_signs_points_and_marks_make_a_difference(one, other):
+    assert not relaxed_match(one, other)
+    assert relaxed_match(one, one)
+
+
+def test_commas_between_thousands_make_none():
+    assert relaxed_match("1,000 cups.", "1000 cups")
+    assert relaxed_match("row-3 column-2", "row 3 column 2")
+    assert not relaxed_match("1,2", "12")
 
 
 def test_a_response_with_more_words_is_not_the_answer():
