@@ -49,7 +49,7 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", attn: str
     Only safetensors are read and no code from the model's folder is run. Raises UsageError for what cannot be found,
     UnsupportedModel for a family that cannot be read, VifError for damaged weights and a hub that does not answer.
     """
-    folder = EMBEDDED.get(str(model), Path(model).expanduser())
+    folder = _folder(model)
     if (folder / VIF_CONFIG).is_file():
         return _load_with_vif(folder, device, dtype, attn)
     return _load_plain(model, device, dtype, attn)
@@ -67,7 +67,15 @@ def _load_plain(model: str | Path, device: str, dtype: str, attn: str) -> VLM:
     revision = _fingerprint(where) if isinstance(where, Path) else getattr(config, "_commit_hash", None) or ""
     name = where.resolve().name if isinstance(where, Path) else where
     origin = str(model) if str(model) in EMBEDDED or not isinstance(where, Path) else str(where.resolve())
-    return VLM(weights.to(on), processor, name=name, revision=revision, origin=origin)
+    try:
+        weights = weights.to(on)
+    except RuntimeError as error:
+        raise VifError(
+            f"model {name} does not fit on {on} ({_first_line(error)})",
+            expected="a device with room for it",
+            next_step="Give another device, or a dtype of half the size",
+        ) from error
+    return VLM(weights, processor, name=name, revision=revision, origin=origin)
 
 
 def load_vif(
@@ -77,7 +85,7 @@ def load_vif(
 
     base: what VIF was trained on, where it is not in the folder and has moved.
     """
-    path = EMBEDDED.get(str(folder), Path(folder).expanduser())
+    path = _folder(folder)
     if not (path / VIF_CONFIG).is_file():
         raise UsageError(
             f"model {folder} has no VIF", expected=f"a folder with {VIF_CONFIG}", next_step="Give it one with add_vif"
@@ -105,9 +113,17 @@ def _load_with_vif(folder: Path, device: str, dtype: str, attn: str, base: str |
     return vlm
 
 
+def _folder(model: str | Path) -> Path:
+    """Where a model lies if it is on this machine, whether there is anything or not."""
+    path = Path(model)
+    with suppress(RuntimeError):  # a home that nobody has
+        path = path.expanduser()
+    return EMBEDDED.get(str(model), path)
+
+
 def _locate(model: str | Path) -> tuple[str | Path, bool]:
     """A complete folder or a hub id, and whether only files on this machine may be used."""
-    folder = EMBEDDED.get(str(model), Path(model).expanduser())
+    folder = _folder(model)
     if folder.is_dir():
         for pattern in FILES:
             if not any(folder.glob(pattern)):
@@ -265,6 +281,12 @@ def _explained(model: str | Path, offline: bool) -> Iterator[None]:
             f"model {model} cannot be loaded ({_first_line(error)})",
             expected="its files on this machine, or a hub that answers",
             next_step="Check the id and the network, or give a folder that holds the model",
+        ) from error
+    except RuntimeError as error:
+        raise VifError(
+            f"weights of {model} do not fit its configuration ({_first_line(error)})",
+            expected="a config.json and safetensors of one model",
+            next_step="Copy or download them again",
         ) from error
     except (ValueError, KeyError, ImportError) as error:
         if isinstance(error, ImportError) and "torchvision" in str(error).lower():

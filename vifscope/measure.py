@@ -122,22 +122,22 @@ def _stored(layout: Layout, measured: np.ndarray, reading: Reading, vlm: VLM) ->
 def _response_logprobs(vlm: VLM, batch: Batch) -> Iterator[list[float]]:
     """Filled during the pass: the log-probability (natural) of each sample's response, summed over its tokens.
 
-    NaN for an empty response, and for a model that names no output embeddings.
+    From the logits that the model returns, which some scale or cap after their head. NaN for an empty response, and for
+    a model without logits.
     """
     logprobs: list[float] = []
 
-    def read(_module: Any, _inputs: Any, logits: torch.Tensor) -> None:
-        for row, layout, left in zip(logits, batch.layouts, batch.pad, strict=True):
+    def read(_module: Any, _inputs: Any, output: Any) -> None:
+        for row, layout, left in zip(output.logits, batch.layouts, batch.pad, strict=True):
             tokens = torch.from_numpy(layout.input_ids[layout.response_start :]).to(row.device)
             start = left + layout.response_start - 1
             before = row[start : start + len(tokens)].float().log_softmax(-1)  # [T vocabulary]
             logprobs.append(before.gather(1, tokens[:, None]).sum().item() if len(tokens) else math.nan)
 
-    head = vlm.model.get_output_embeddings()
-    if head is None:
+    if vlm.model.get_output_embeddings() is None:
         yield [math.nan] * len(batch)
         return
-    handle = head.register_forward_hook(read)
+    handle = vlm.model.register_forward_hook(read)
     try:
         yield logprobs
     finally:

@@ -126,6 +126,28 @@ def test_weights_that_lack_a_tensor_are_refused(folder):
         load(folder)
 
 
+def test_weights_of_another_shape_are_refused(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["language_model.lm_head.weight"] = weights["language_model.lm_head.weight"][:-1].clone()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(VifError, match=r"weights of .* do not fit its configuration"):
+        load(folder)
+
+
+def test_a_home_that_nobody_has_is_no_folder():
+    with pytest.raises(UsageError):
+        load("~no-such-user-here/model")
+
+
+def test_a_device_without_room_is_one_line(complete, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 14.00 GiB.")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.to", full)
+    with pytest.raises(VifError, match=r"does not fit on cpu .*; expected a device with room for it"):
+        load(complete)
+
+
 def configure(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))

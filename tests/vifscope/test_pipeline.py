@@ -125,6 +125,26 @@ def test_the_logprob_is_that_of_the_response_under_the_model(vlm, tmp_path):
         assert run.sample(sample.sample_id)["response"] == "a"
 
 
+def test_the_logprob_is_that_of_the_logits_that_a_model_returns(vlm, monkeypatch):
+    """Some scale or cap them after their head."""
+    import torch
+
+    sample = replace(samples(1)[0], answer="a")
+    forward = vlm.model.forward
+
+    def capped(*args, **kwargs):
+        out = forward(*args, **kwargs)
+        out.logits = 2 * torch.tanh(out.logits / 2)
+        return out
+
+    monkeypatch.setattr(vlm.model, "forward", capped)
+    (record,) = measuring.measure(vlm, [sample], replace(READING, response="given"))
+    batch = vlm.encode([sample], [vlm.response_ids("a")])
+    with torch.no_grad():
+        expected = capped(**batch.inputs).logits[0, -2].log_softmax(-1)[vlm.response_ids("a")[0]].item()
+    assert record.sample["answer_logprob"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_same_seed_gives_the_same_numbers(vlm, tmp_path):
     first, second = (analyze(vlm, source(), 5, tmp_path / name, seed=3) for name in "ab")
     assert_same(first, second)

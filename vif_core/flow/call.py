@@ -102,7 +102,8 @@ class AttentionCall:
             n_queries, n_keys = self.query.shape[2], self.key.shape[2]
             hidden = self.causal and n_queries > 1
             seen = causal_mask(n_queries, n_keys, blocked.device) if hidden else torch.ones_like(blocked)
-            return replace(self, mask=seen & ~blocked)
+            added = torch.zeros((), dtype=self.query.dtype, device=blocked.device)  # eager attention adds its mask
+            return replace(self, mask=added.masked_fill(~seen | blocked, torch.finfo(added.dtype).min))
         mask = mask[..., : self.key.shape[2]]
         if mask.dtype == torch.bool:
             return replace(self, mask=mask & ~blocked)

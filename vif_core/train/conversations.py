@@ -11,6 +11,7 @@ from vif_core.data.conversation import Conversation, Conversations
 from vif_core.errors import SampleError
 from vif_core.train.rows import IGNORED, TrainingRow
 from vif_core.vif.turns import grid_places
+from vif_core.vlm.batch import response_type
 from vif_core.vlm.grids import image_grids
 from vif_core.vlm.layout import box_weights
 from vif_core.vlm.model import VLM
@@ -93,6 +94,8 @@ def conversation_row(conversation: Conversation, reader: Reader, max_length: int
         name: np.concatenate([np.pad(part, (0, len(parts[2 * k + 1][0]))) for k, part in enumerate(listed)])[:end]
         for name, listed in extras.items()
     }
+    if "token_type_ids" in tokens:
+        tokens["token_type_ids"][np.argmax(answered) :] += response_type(reader.config)
     return TrainingRow(
         input_ids=ids[:end],
         labels=np.where(answered, ids, IGNORED)[:end],

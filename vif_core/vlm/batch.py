@@ -145,12 +145,19 @@ def _pad(model: Any, pad_token_id: int, outputs: dict[str, torch.Tensor], layout
                     laid[i, pad[i] :] = torch.from_numpy(layout.input_ids)
                 elif name == "attention_mask":
                     laid[i, pad[i] :] = 1
+                elif name == "token_type_ids":
+                    laid[i, pad[i] + layout.response_start :] = response_type(model.config)
             values = laid
         elif name.endswith("attention_mask") and values.dim() > 2 and values.shape[:2] == shape:
             values = torch.stack([_seen(*own) for own in zip(values, kept, layouts, pad, strict=True)])
         cast = values.is_floating_point() and name != "second_per_grid_ts"  # time, from which positions are counted
         inputs[name] = values.to(model.device, model.dtype if cast else None)
     return Batch(inputs, layouts, pad)
+
+
+def response_type(config: Any) -> int:
+    """The token type of a response. PaliGemma's prompt, of type 0, is a block whose tokens all see one another."""
+    return int(config.model_type == "paligemma")
 
 
 def _seen(mask: torch.Tensor, kept: torch.Tensor, layout: Layout, left: int) -> torch.Tensor:

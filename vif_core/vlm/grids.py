@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import isqrt
+from math import isqrt, sqrt
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ def image_grids(
     offset = 0
     for number, size in enumerate(images):
         offset += ends
+        crowded = False
         if "image_grid_thw" in outputs:
             found = [_merged(config, image_processor, outputs, first + number, size, newline=ends)]
         elif "image_position_ids" in outputs:
@@ -51,6 +52,8 @@ def image_grids(
             found = _fitted(image_processor, size)
         elif (split := splits[number]) is not None:
             found = _tiled(image_processor, split, isqrt(n_visual // n_tiles), size)
+        elif crowded := _has_company(outputs, first + number):
+            found = _untiled(config, outputs["pixel_values"].shape[-2:], size)
         elif getattr(config, "image_grid_pinpoints", None) is not None:
             found = _anyres(config, outputs["pixel_values"].shape[-2:], size)
         elif "image_sizes" in outputs:
@@ -60,8 +63,15 @@ def image_grids(
         for grid in found:
             grids.append(replace(grid, image=number, offset=offset))
             offset += grid.n_tokens
-        offset += ends
+        offset += ends + int(crowded)  # a newline token after each
     return counted(grids, offset, n_visual)
+
+
+def _has_company(outputs: Mapping[str, Any], number: int) -> bool:
+    """Whether an image is one of several in its prompt, as LLaVA-OneVision counts them."""
+    counts = [int(count) for count in outputs.get("batch_num_images", ())]
+    prompts = [count for count in counts for _ in range(count)]  # of each image
+    return number < len(prompts) and prompts[number] > 1
 
 
 def counted(grids: Sequence[ImageGrid], n_tokens: int, n_visual: int) -> tuple[ImageGrid, ...]:
@@ -74,6 +84,11 @@ def counted(grids: Sequence[ImageGrid], n_tokens: int, n_visual: int) -> tuple[I
             next_step="Check that the processor belongs to the model (patch size, image size, tokens an image)",
         )
     return tuple(grids)
+
+
+def _padded_square(size: Size) -> Box:
+    above, left = (max(size) - size[0]) / 2, (max(size) - size[1]) / 2
+    return (-left, -above, size[1] + left, size[0] + above)
 
 
 def _grid(frame: str, rows: int, cols: int, rect_px: Box, newline: int = 0) -> ImageGrid:
@@ -120,7 +135,8 @@ def _patches(config: Any, resized: Size, size: Size) -> ImageGrid:
 def _anyres(config: Any, tile: Size, size: Size) -> list[ImageGrid]:
     """LLaVA-NeXT: a thumbnail of the whole image, then its tiles as one grid whose rows end in a newline token.
 
-    The tiles hold the image resized to fit them and padded; rows or columns of pure padding are left out.
+    The tiles hold the image resized to fit them and padded; rows or columns of pure padding are left out. Of LLaVA-
+    OneVision the grid is interpolated to a smaller one where it has too many cells ("anyres_max_9").
     """
     patch = config.vision_config.patch_size
     side_rows, side_cols = tile[0] // patch, tile[1] // patch
@@ -136,8 +152,19 @@ def _anyres(config: Any, tile: Size, size: Size) -> list[ImageGrid]:
     left_px, top_px = (best[1] - width * scale) / 2, (best[0] - height * scale) / 2
     edges = np.array([cut_cols, cut_rows, cols - cut_cols, rows - cut_rows]) * patch
     x0, y0, x1, y1 = ((edges - np.array([left_px, top_px] * 2)) / scale).tolist()
-    tiles = _grid("tile", rows - 2 * cut_rows, cols - 2 * cut_cols, (x0, y0, x1, y1), newline=1)
+    rows, cols = rows - 2 * cut_rows, cols - 2 * cut_cols
+    if most := getattr(config, "vision_aspect_ratio", "").removeprefix("anyres_max_"):
+        ratio = sqrt(rows * cols / (int(most) * side_rows**2))
+        if ratio > 1.1:
+            rows, cols = int(rows // ratio), int(cols // ratio)
+    tiles = _grid("tile", rows, cols, (x0, y0, x1, y1), newline=1)
     return [_grid("thumbnail", side_rows, side_cols, _whole(size)), tiles]
+
+
+def _untiled(config: Any, pixels: Size, size: Size) -> list[ImageGrid]:
+    """LLaVA-OneVision, one of several images: padded to a square."""
+    side = config.vision_config.patch_size
+    return [_grid("image", pixels[0] // side, pixels[1] // side, _padded_square(size))]
 
 
 def one_grid(image_processor: Any, size: Size, side: int) -> ImageGrid:
@@ -186,8 +213,7 @@ def shown_rect(image_processor: Any, size: Size) -> Box:
     """What the picture shows, in pixels of the original: more of it where the image is padded to a square (DeepSeek-VL,
     Janus), less where its shortest edge is resized and the centre cropped out (LLaVA)."""
     if getattr(image_processor, "do_pad", False) and hasattr(image_processor, "pad_to_square"):
-        above, left = (max(size) - size[0]) / 2, (max(size) - size[1]) / 2
-        return (-left, -above, size[1] + left, size[0] + above)
+        return _padded_square(size)
     shortest = (getattr(image_processor, "size", None) or {}).get("shortest_edge")
     if not getattr(image_processor, "do_center_crop", False) or not shortest:
         return _whole(size)

@@ -73,9 +73,11 @@ def _moved(sample: Sample, rng: np.random.Generator) -> tuple[Box, ...]:
     """The target's boxes, moved together by whole pixels to where they touch none of them; () where nothing fits."""
     if not sample.boxes or sample.answer is None:
         return ()
-    width, height = sample.open_images()[0].size
+    width, height = (*sample.open_images(), *sample.open_frames())[0].size
     low = np.min(sample.boxes, axis=0)[:2]
     high = np.max(sample.boxes, axis=0)[2:]
+    if high[0] - low[0] > width or high[1] - low[1] > height:
+        return ()
     for _ in range(200):
         dx = int(rng.integers(-low[0], width - high[0] + 1))
         dy = int(rng.integers(-low[1], height - high[1] + 1))

@@ -53,6 +53,12 @@ def test_a_row_of_one_question_is_the_prompt_and_the_response(vlm, images, syste
         assert values.equal(batch.inputs[name]), name
 
 
+def test_no_token_of_paligemmas_prompt_sees_the_answer():
+    """Tokens of type 0 see one another both ways, so that an answer of type 0 would tell itself."""
+    row = row_of(tiny_model("paligemma"), talk(((None,), "red or blue")))
+    assert row.tokens["token_type_ids"].tolist() == row.answer.astype(int).tolist()
+
+
 @pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
 def test_only_answers_and_their_ends_are_learned(family):
     vlm = tiny_model(family)

@@ -152,6 +152,18 @@ def test_rows_cut_from_every_image_no_longer_depend_on_them(vlm):
     assert all((flow == 0).all() for flow in flows), "a row with no key left gets nothing"
 
 
+@pytest.mark.parametrize("attn", ["sdpa", "eager"])
+def test_a_sample_alone_is_cut_under_any_attention(attn):
+    """Nothing is padded, and so no mask is there to add to; eager attention adds what it is given."""
+    vlm = tiny_model("florence2", attn)
+    batch, other = (vlm.encode(tiny_samples(1), RESPONSES[:1]) for _ in range(2))
+    other.inputs["pixel_values"] = other.inputs["pixel_values"].flip(-1) + 1
+    (layout,) = batch.layouts
+    cut = Knockout.of(batch, [layout.text], [np.arange(len(layout.key_segment))])
+    with intervene(vlm, everywhere(vlm, cut), batch):
+        assert torch.equal(logits(vlm, batch), logits(vlm, other))
+
+
 def test_mass_of_cut_keys_goes_to_those_still_seen(vlm):
     batch = vlm.encode(tiny_samples(2), RESPONSES[:2])
     rows = [layout.rows("response") for layout in batch.layouts]

@@ -13,6 +13,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from transformers import LlavaOnevisionProcessor
 from transformers.models.llava_next.modeling_llava_next import unpad_image
 
 from vif_core.data.sample import Sample
@@ -104,6 +105,36 @@ def test_tiles_cover_what_transformers_keeps_of_them(size):
     assert (tiles.frame, tiles.rows, tiles.cols, tiles.stride, tiles.offset) == ("tile", rows, cols, cols + 1, 576)
     ours = tiles.boxes_px.reshape(rows, cols, 2, 2).mean(2)
     np.testing.assert_allclose(np.moveaxis(ours, -1, 0), kept, atol=1e-6)
+
+
+ONE_VISION = [[384 * rows, 384 * cols] for rows in range(1, 7) for cols in range(1, 7)]
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (960, 1280), (1080, 1920), (1500, 1500), (3000, 4000), (4000, 600)])
+def test_a_grid_with_too_many_cells_is_as_small_as_transformers_makes_it(size):
+    reference = LlavaOnevisionProcessor.__new__(LlavaOnevisionProcessor)
+    reference.image_processor = Config(image_grid_pinpoints=ONE_VISION)
+    reference.num_image_tokens, reference.vision_aspect_ratio = 27 * 27, "anyres_max_9"
+    n_visual = reference._get_number_of_features(*size, 384, 384)
+    vision = Config(patch_size=14)
+    config = Config(vision_config=vision, image_grid_pinpoints=ONE_VISION, vision_aspect_ratio="anyres_max_9")
+    thumbnail, tiles = image_grids(config, PLAIN, [size], pixels(1, 5, 3, 384, 384), 0, n_visual)
+    assert thumbnail.rows == 27
+    covered, whole = tiles.boxes_px.reshape(-1, 4), np.array([0, 0, *size[::-1]])
+    np.testing.assert_allclose([*covered.min(0)[:2], *covered.max(0)[2:]], whole, atol=max(size) / 27)
+
+
+def test_several_pictures_of_llava_onevision_are_squares_each():
+    vlm = tiny_model("llava_onevision")
+    one, other, _ = tiny_samples(3)
+    pair = Sample("pair", (*one.images, *other.images), "which ?")
+    batch = vlm.encode([one, pair])
+    frames = [[grid.frame for grid in layout.grids] for layout in batch.layouts]
+    assert frames == [["thumbnail", "tile"], ["image", "image"]]
+    for grid, image in zip(batch.layouts[1].grids, pair.images, strict=True):
+        x0, y0, x1, y1 = grid.rect_px
+        assert (x1 - x0, y1 - y0) == (max(image.size),) * 2
+        assert (x0 + x1, y0 + y1) == image.size
 
 
 @pytest.mark.parametrize(

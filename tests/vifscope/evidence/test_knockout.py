@@ -33,6 +33,17 @@ def test_a_target_that_cannot_be_moved_is_left_out(boxes):
     assert box_knockout(tiny_model("llava"), [sample(*boxes)]).empty
 
 
+def test_a_target_that_reaches_over_the_picture_is_left_out():
+    assert _moved(sample((-10, 10, 95, 20)), np.random.default_rng(0)) == ()
+
+
+def test_a_video_has_the_size_of_its_first_frame():
+    film = Sample("s", (), "what ?", "red", ((10, 10, 20, 20),), frames=(Image.new("RGB", (96, 64)),))
+    ((_, _, x1, y1),) = _moved(film, np.random.default_rng(0))
+    assert x1 <= 96
+    assert y1 <= 64
+
+
 def test_each_sample_gets_a_row_with_three_verdicts():
     samples = [s for s in (Specks("val")[i] for i in range(14)) if s.kind in ("attribute", "grounding")]
     frame = box_knockout(tiny_model("llava"), samples, batch_size=2, max_new_tokens=3)

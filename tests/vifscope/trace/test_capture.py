@@ -82,6 +82,11 @@ def test_one_pass_matches_cached_steps(name, vlm):
             assert (seen - weights[0, :, -1]).abs().max() < 1e-5
 
 
+def test_one_pass_matches_cached_steps_of_paligemma():
+    """Its prompt is a block that sees itself whole, and no part of it may see the response."""
+    test_one_pass_matches_cached_steps("paligemma", opened("paligemma"))
+
+
 def test_a_sample_reads_the_same_alone_and_in_a_padded_batch(vlm):
     batch = encoded(vlm)
     together = capture(vlm, batch, [layout.rows("text") for layout in batch.layouts], lambda _, flow: flow)
