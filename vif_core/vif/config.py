@@ -71,8 +71,8 @@ class VIFConfig:
     shared_queries: prior and posterior share latent queries and condensing attention.
     lambda_kl, lambda_sp, entropy_weight, volume_weight: weights of the losses (equation 10).
     variant:   an ablation of Table 3, or "none".
-    Where a pair extracts from a layer that another has injected into (several pairs of "deep-only"), its prior reads rows
-    that the other's map has changed: in training, a map that knows the answer.
+    Where a pair extracts from a layer that another has injected into (several pairs of "deep-only"), its prior reads
+    rows that the other's map has changed: in training, a map that knows the answer.
     """
 
     preset: Preset = "paper"

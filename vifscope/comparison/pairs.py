@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vif_core.errors import UsageError
+from vif_core.errors import UsageError, VifError
 from vifscope.figures.frames import image_units, measured_samples
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
@@ -72,7 +72,7 @@ def pair(runs: Sequence[RunStore]) -> list[Side]:
     """The runs as sides of one comparison, the baseline first.
 
     Raises UsageError for fewer than two runs, for runs of other data, other query rows or another number of layers, and
-    where no sample was measured by all of them.
+    where no sample was measured by all of them; VifError where their shards are corrupt.
     """
     if len(runs) < 2:
         raise UsageError(f"{len(runs)} run to compare", expected="two or more, the baseline first")
@@ -86,6 +86,8 @@ def pair(runs: Sequence[RunStore]) -> list[Side]:
     samples = [{sample["sample_id"]: sample for sample in measured_samples(run)} for run in runs]
     shared = [sample_id for sample_id in samples[0] if all(sample_id in of for of in samples)]
     if not shared:
+        if lost := [line for run in runs for line in run.problems]:
+            raise VifError(lost[0])
         raise UsageError(
             f"runs {' and '.join(str(run.path) for run in runs)} have no measured sample in common",
             expected="at least one",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vif_core.errors import UsageError
+from vif_core.errors import UsageError, VifError
 from vifscope.figures.scale import finest
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
@@ -267,7 +267,9 @@ def _first_of_each_kind(samples: dict[str, dict[str, Any]], most: int = 4) -> li
     return kinds.index[:most].tolist() if len(frequent) == 1 else [kinds.index[kinds == kind][0] for kind in frequent]
 
 
-def _nothing(run: RunStore, map_kind: str) -> UsageError:
+def _nothing(run: RunStore, map_kind: str) -> VifError:
+    if run.problems:
+        return VifError(run.problems[0])
     return UsageError(
         f"run {run.path} holds no measured sample with map {map_kind!r} on visual tokens",
         expected="at least one",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +107,17 @@ def test_help_shows_how_it_is_called(command):
     code, out, _ = command("compare", "--help")
     assert code == 0
     assert "vifscope compare runs/control runs/vif runs/vif-swapped" in " ".join(out.split())
+
+
+def test_a_run_whose_shards_are_corrupt_says_so(command, runs, tmp_path):
+    bad = tmp_path / "bad"
+    shutil.copytree(runs[1], bad)
+    for shard in (bad / "samples").glob("*.parquet"):
+        shard.write_bytes(shard.read_bytes()[::-1])
+    for arguments in (["summary", bad], ["compare", runs[0], bad, "--out", tmp_path / "out"]):
+        code, _, said = command(*arguments)
+        assert code == 1
+        assert re.search(r"run .*bad: samples/.*\.parquet .*Delete that file", said), said
 
 
 def test_it_fits_eighty_columns_whole(found):
