@@ -1,4 +1,4 @@
-"""Addresses of pages: what they show stands in the query, so that a link restores a view."""
+"""Addresses of pages: which samples or what of a sample they show stands in the query, so that a link restores it."""
 
 from __future__ import annotations
 

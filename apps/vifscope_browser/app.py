@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qs
 
-from dash import Dash, Input, Output, dcc, html
-from flask import Response, abort
+from dash import Dash, Input, Output, dcc, html, set_props
+from flask import Response, abort, request
 
 from vif_core.errors import VifError
 from vifscope_browser import ask, overview, sample, samples
-from vifscope_browser.catalogue import THUMBNAIL_PX, Catalogue
+from vifscope_browser.catalogue import Catalogue
 from vifscope_browser.dot import dot
 from vifscope_browser.guard import guard
 
@@ -24,17 +27,31 @@ HELP = (
 
 
 def create_app(catalogue: Catalogue, host: str = "127.0.0.1", port: int = 8050, asker: ask.Asker | None = None) -> Dash:
-    """The app over these runs, to be served at host:port; its `server` is a Flask app. asker: of the page Ask."""
+    """The app over these runs, to be served at host:port; its `server` is a Flask app. asker: of the page Ask.
+
+    What a choice on a page finds amiss is said over the page, which stays as it was.
+    """
     app = Dash(
         __name__, title="vifscope", update_title="", suppress_callback_exceptions=True, serve_locally=True,
+        on_error=_said,
         meta_tags=[{"name": "viewport", "content": "width=device-width, initial-scale=1"}],
     )  # fmt: skip
     guard(app.server, host, port)
     _routes(app, catalogue)
-    app.layout = _frame(catalogue, asker is not None)
+    app.layout = lambda: _frame(
+        catalogue, asker is not None
+    )  # anew for each visit: problems come up as shards are read
 
-    @app.callback(Output("page", "children"), Input("address", "pathname"), Input("address", "search"))
+    @app.callback(
+        Output("page", "children"),
+        Output("amiss", "children"),
+        Input("address", "pathname"),
+        Input("address", "search"),
+    )
     def show(pathname: str, search: str):
+        return page(pathname, search), ""
+
+    def page(pathname: str, search: str) -> html.Section:
         asked = {name: values[-1] for name, values in parse_qs((search or "").removeprefix("?")).items()}
         try:
             match pathname:
@@ -58,6 +75,12 @@ def create_app(catalogue: Catalogue, host: str = "127.0.0.1", port: int = 8050, 
     return app
 
 
+def _said(error: Exception) -> None:
+    if not isinstance(error, VifError):
+        raise error
+    set_props("amiss", {"children": str(error)})
+
+
 def _frame(catalogue: Catalogue, asks: bool) -> html.Div:
     pages = [dcc.Link("Overview", href="/", id="to-overview"), dcc.Link("Samples", href="/samples", id="to-samples")]
     pages += [dcc.Link("Ask", href="/ask", id="to-ask")] if asks else []
@@ -78,6 +101,7 @@ def _frame(catalogue: Catalogue, asks: bool) -> html.Div:
             html.Dialog([html.H2("Keys"), html.Dl(keys), html.P("Click a layer, a token or a patch to follow it.")],
                         id="help"),
             *problems,
+            html.P(id="amiss", className="problem", role="alert"),
             html.Main(dcc.Loading(html.Div(id="page"), type="circle", delay_show=250,
                                   target_components={"page": "children"})),
         ]
@@ -89,17 +113,20 @@ def _legend(catalogue: Catalogue) -> list[html.Span]:
 
 
 def _routes(app: Dash, catalogue: Catalogue) -> None:
-    """Pictures are named by run number and sample id alone, so that no address names a file."""
+    """Pictures are named by run number and sample id alone, so that no address names a file.
 
-    def picture(number: int, sample_id: str, i: int, longest_px: int | None = None) -> Response:
+    The same address may mean another picture when other runs are served, so browsers ask whether theirs is still it.
+    """
+
+    def png(data: Callable[..., bytes], **named: Any) -> Response:
         try:
-            data = catalogue.picture(number, sample_id, i, longest_px)
+            response = Response(data(**named), mimetype="image/png", headers={"Cache-Control": "private, no-cache"})
         except VifError as error:
             abort(404, str(error))
-        return Response(data, mimetype="image/png", headers={"Cache-Control": "private, max-age=3600"})
+        response.add_etag()
+        response.make_conditional(request)
+        return response
 
-    app.server.add_url_rule("/picture/<int:number>/<int:i>/<path:sample_id>", "picture", picture)
-    app.server.add_url_rule(
-        "/thumbnail/<int:number>/<path:sample_id>", "thumbnail",
-        lambda number, sample_id: picture(number, sample_id, 0, THUMBNAIL_PX),
-    )  # fmt: skip
+    for rule, data in (("/picture/<int:number>/<int:i>/<path:sample_id>", catalogue.picture),
+                       ("/thumbnail/<int:number>/<path:sample_id>", catalogue.thumbnail)):  # fmt: skip
+        app.server.add_url_rule(rule, rule, partial(png, data))

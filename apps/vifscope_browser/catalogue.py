@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from vif_core.errors import UsageError, VifError
-from vifscope.figures.frames import ATTENUATION, summary_frame
+from vifscope.figures.frames import ATTENUATION, summary_frame, violin_frame
 from vifscope.figures.palette import RUNS
 from vifscope.figures.viewer import CURVES
 from vifscope.metrics.attenuation import deep_layers
@@ -81,6 +81,11 @@ class Browsed:
         return pooled_dict(self.store, frame=self.summary)
 
     @cached_property
+    def violins(self) -> pd.DataFrame:
+        """Its `violin_frame`. Raises VifError where a shard is corrupt."""
+        return violin_frame(self.store)
+
+    @cached_property
     def deep(self) -> pd.DataFrame:
         """Each sample's metrics over the deep layers, by sample_id."""
         deep = self.layers[self.layers["layer"].isin(deep_layers(self.num_layers))]
@@ -90,7 +95,7 @@ class Browsed:
     def mean_maps(self) -> np.ndarray | None:
         """Mean map of the first samples that lie on the first one's grid, renormalised: [L, rows, cols]. None without.
 
-        At most MEAN_SAMPLES of them.
+        At most MEAN_SAMPLES of them; those of corrupt shards are left out.
         """
         total, counted, like = None, 0, None
         for sample_id in self.store.sample_ids[:MEAN_SAMPLES]:
@@ -99,7 +104,10 @@ class Browsed:
             like = like or shape
             if not grids or shape != like:
                 continue
-            maps = self.maps(sample_id, Chosen())
+            try:
+                maps = self.maps(sample_id, Chosen())
+            except VifError:  # its shard is corrupt, and in `problems` from now on
+                continue
             maps = maps / np.maximum(maps.sum((1, 2), keepdims=True), 1e-12)
             if np.isnan(maps).all():
                 continue
@@ -130,11 +138,18 @@ class Browsed:
                                  expected="one of its query_rows")  # fmt: skip
         return on_grid(flow, grid)
 
-    def maps_or_mean(self, sample_id: str, chosen: Chosen) -> tuple[np.ndarray, str]:
-        """As `maps`; where the row is not stored the mean in its place, and a word about that."""
-        if chosen.row is not None and chosen.row not in self.store.sample(sample_id)["query_rows"]:
-            return self.maps(sample_id, replace(chosen, row=None)), "row not stored: mean"
-        return self.maps(sample_id, chosen), ""
+    def nearest(self, sample_id: str, chosen: Chosen) -> Chosen:
+        """What can be shown in place of `chosen`: the mean of the rows where the row is not stored."""
+        lacks = chosen.row is not None and chosen.row not in self.store.sample(sample_id)["query_rows"]
+        return replace(chosen, row=None) if lacks else chosen
+
+    def shown(self, sample_id: str, chosen: Chosen) -> tuple[np.ndarray | None, str]:
+        """As `maps`, of the `nearest`, and a word where that is another or there is none to show."""
+        nearest = self.nearest(sample_id, chosen)
+        try:
+            return self.maps(sample_id, nearest), "" if nearest == chosen else "row not stored: mean"
+        except VifError as error:
+            return None, f"no map: {error}"
 
     def grid(self, sample_id: str, chosen: Chosen) -> dict[str, Any]:
         grids = self.store.grids(sample_id)
@@ -144,6 +159,10 @@ class Browsed:
                 expected="a model whose visual tokens form a grid" if not grids else f"from 0 to {len(grids) - 1}",
             )
         return grids[chosen.grid]
+
+    def head_maps(self, sample_id: str, grid: int, layer: int) -> np.ndarray:
+        """Every head's map in one layer: [H, rows, cols]. Raises UsageError for what the run does not hold."""
+        return on_grid(self.store.head_flow(sample_id, layer=layer), self.grid(sample_id, Chosen(grid=grid)))
 
     def heads(self, sample_id: str) -> int:
         """How many heads have maps of their own; 0 where the run keeps none."""
@@ -255,15 +274,21 @@ class Catalogue:
             return found[sort].sort_values(ascending=not down, kind="stable", na_position="last").index.tolist()
         return sorted(found.index, reverse=down)
 
-    @lru_cache(maxsize=512)  # noqa: B019  one catalogue lives as long as its server
-    def picture(self, number: int, sample_id: str, i: int = 0, longest_px: int | None = None) -> bytes:
+    def picture(self, number: int, sample_id: str, i: int = 0) -> bytes:
         """An image of a sample as PNG. Raises UsageError for what the runs do not hold, VifError for a broken file."""
-        every = [*self.runs, *self.answers]
-        if not 0 <= number < len(every):
-            raise UsageError(f"there is no run {number}")
-        image = every[number].store.image(sample_id, i)
-        if longest_px:
-            image.thumbnail((longest_px, longest_px))
+        return self._store(number).png(sample_id, i)
+
+    @lru_cache(maxsize=512)  # noqa: B019  one catalogue lives as long as its server
+    def thumbnail(self, number: int, sample_id: str) -> bytes:
+        """A sample's first image as PNG, at most THUMBNAIL_PX on a side. Raises like `picture`."""
+        image = self._store(number).image(sample_id)
+        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
         return buffer.getvalue()
+
+    def _store(self, number: int) -> RunStore:
+        every = [*self.runs, *self.answers]
+        if not 0 <= number < len(every):
+            raise UsageError(f"there is no run {number}")
+        return every[number].store

@@ -17,7 +17,7 @@ def app(
         str | None, typer.Option(help="A model to ask live, on a page of its own; answers are kept in runs/asked.")
     ] = None,
     device: Annotated[str, typer.Option(help="Of that model: cpu, cuda, cuda:1, ...")] = "auto",
-    port: Annotated[int, typer.Option(help="0 picks a free one.")] = 8050,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 picks a free one.")] = 8050,
     host: Annotated[str, typer.Option(help="Where to listen; anything but 127.0.0.1 lets others in.")] = "127.0.0.1",
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
 ) -> None:

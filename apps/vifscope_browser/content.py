@@ -14,7 +14,7 @@ import pandas as pd
 from dash import dcc, html
 from plotly.colors import sample_colorscale, unlabel_rgb
 
-from vif_core.errors import UsageError
+from vif_core.errors import UsageError, VifError
 from vif_core.vlm.layout import SEGMENTS
 from vifscope.figures.interactive import multiples_figure, patch_figure
 from vifscope.figures.lights import by_layer
@@ -37,14 +37,20 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen, said: str = "") -
     """All that the page needs to step through the layers by itself: each run as a track, and of the first MOST what
     lies under and over the maps.
 
+    What a run lacks is said beside its curves. Raises UsageError where no run has what was chosen.
+
     said: what became of the choice, for the user to read.
     """
+    holders = catalogue.holders(sample_id)
+    found: list[tuple[np.ndarray | None, str]] = [run.shown(sample_id, chosen) for run in holders[:MOST]]
+    if chosen != Chosen() and all(maps is None for maps, _ in found):
+        raise UsageError(found[0][1])
     runs: list[dict[str, Any]] = []
-    for place, run in enumerate(catalogue.holders(sample_id)):
-        if place >= MOST:
-            runs.append(track(run, None, run.curves(sample_id)))
+    found += [(None, "")] * (len(holders) - len(found))
+    for run, (maps, note) in zip(holders, found, strict=True):
+        if maps is None:
+            runs.append(track(run, None, run.curves(sample_id)) | {"note": note})
             continue
-        maps, note = run.maps_or_mean(sample_id, chosen)
         grid = run.grid(sample_id, chosen)
         stored = run.store.sample(sample_id)
         boxes = stored["boxes"] if grid["image"] == 0 else None
@@ -61,7 +67,7 @@ def pack(catalogue: Catalogue, sample_id: str, chosen: Chosen, said: str = "") -
             "spotlights": by_layer(stored, grid["image"]),
         }
         for shown in runs:  # one picture is fetched once
-            if shown["file"] == pictured["file"]:
+            if shown.get("file") == pictured["file"]:
                 pictured["picture"] = shown["picture"]
         runs.append(track(run, maps, run.curves(sample_id)) | pictured)
     asked = {"sample": sample_id, "token": chosen.row, "head": chosen.head, "grid": chosen.grid or None}
@@ -127,36 +133,53 @@ def patch_view(run: Browsed, sample_id: str, chosen: Chosen, row: int, col: int)
     names = [_produced(stored, position) for position in stored["query_rows"]]
     kept, whole = len(names), int(np.not_equal(stored["segment"], SEGMENTS.index("visual")).sum())
     said = (
-        f"{run.name}: patch in row {row}, column {col}. {kept} rows are stored, named by the token that they produce; "
-        f"the other {max(whole - kept, 0)} rows of text are not: vifscope analyze --store-rows text keeps them."
+        f"{run.name}{_part(chosen.grid)}: patch in row {row}, column {col}. {kept} rows are stored, named by the token "
+        f"that they produce; the other {max(whole - kept, 0)} rows of text are not: "
+        "vifscope analyze --store-rows text keeps them."
     )
     figure = patch_figure(weights, names)
     return dcc.Graph(figure=figure, config=GRAPH), said
 
 
 def heads_view(run: Browsed, sample_id: str, grid: int, layer: int) -> html.Div:
-    heads = run.heads(sample_id)
-    if not heads:
-        return html.P(f"{run.name} keeps no maps of single heads.", className="empty")
-    maps = np.stack([run.maps(sample_id, Chosen(head=head, grid=grid))[layer] for head in range(heads)])
-    figure = multiples_figure(maps, "head")
-    return html.Div([html.B(f"{run.name}, layer {layer}"), dcc.Graph(figure=figure, config=GRAPH)])
+    """Every head of a layer; a word where the run has none to show."""
+    named = f"{run.name}, layer {layer}{_part(grid)}"
+    try:
+        figure = multiples_figure(run.head_maps(sample_id, grid, layer), "head")
+    except VifError as error:
+        return html.Div([html.B(named), html.P(f"No maps of heads: {error}", className="empty")])
+    return html.Div([html.B(named), dcc.Graph(figure=figure, config=GRAPH)])
 
 
 def layers_view(run: Browsed, sample_id: str, chosen: Chosen) -> html.Div:
-    maps, note = run.maps_or_mean(sample_id, chosen)
-    named = f"{run.name} ({note})" if note else run.name
-    return html.Div([html.B(named), dcc.Graph(figure=multiples_figure(maps, "layer"), config=GRAPH)])
+    """Every layer's map, under what it is of; a word where the run has none to show."""
+    maps, note = run.shown(sample_id, chosen)
+    what = "mean" if chosen.head is None and chosen.row is None else ""
+    what += "" if chosen.head is None else f"head {chosen.head}"
+    what += "" if chosen.row is None else f"row {chosen.row}"
+    named = f"{run.name}, {what}{_part(chosen.grid)}"
+    if maps is None:
+        return html.Div([html.B(named), html.P(note, className="empty")])
+    figure = multiples_figure(maps, "layer")
+    return html.Div([html.B(f"{named} ({note})" if note else named), dcc.Graph(figure=figure, config=GRAPH)])
+
+
+def _part(grid: int) -> str:
+    return f", map {grid}" if grid else ""
 
 
 def as_csv(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> str:
-    """The maps that are shown, a line a run, layer and patch: run, layer, row, col, weight."""
+    """The maps that are shown, a line a run, layer and patch: run, head and query_row (or mean), grid, layer, row, col,
+    weight. A run that has no map to show has no line."""
     buffer = io.StringIO()
     lines = csv.writer(buffer)
-    lines.writerow(["run", "layer", "row", "col", "weight"])
+    lines.writerow(["run", "head", "query_row", "grid", "layer", "row", "col", "weight"])
     for run in catalogue.holders(sample_id)[:MOST]:
-        maps, _ = run.maps_or_mean(sample_id, chosen)
-        lines.writerows([run.name, *map(int, at), repr(float(maps[at]))] for at in np.ndindex(maps.shape))
+        maps, _ = run.shown(sample_id, chosen)
+        if maps is not None:
+            row = run.nearest(sample_id, chosen).row
+            of = [run.name, *("mean" if each is None else each for each in (chosen.head, row)), chosen.grid]
+            lines.writerows([*of, *map(int, at), repr(float(maps[at]))] for at in np.ndindex(maps.shape))
     return buffer.getvalue()
 
 

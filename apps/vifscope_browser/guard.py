@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from flask import Flask, abort, request
 
 UPLOAD_BYTES = 16 * 2**20
+EVERYWHERE = ("0.0.0.0", "::")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -15,13 +16,18 @@ HEADERS = {
 }
 
 
+def bracketed(host: str) -> str:
+    """A host as it stands in an address: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
 def guard(server: Flask, host: str, port: int) -> None:
     """Refuses foreign Host headers (403; any host where it listens on all), cross-origin POSTs (403) and large bodies
     (413)."""
     server.config["MAX_CONTENT_LENGTH"] = UPLOAD_BYTES
-    names = {host, "127.0.0.1", "localhost"}
+    names = {bracketed(host), "127.0.0.1", "localhost"}
     hosts = {f"{name}:{port}" for name in names} | (names if port == 80 else set())
-    everywhere = host in ("0.0.0.0", "::")
+    everywhere = host in EVERYWHERE
 
     @server.before_request
     def check() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dash import ClientsideFunction, Dash, Input, Output, dcc, html
 
-from vifscope.figures.frames import ATTENUATION, violin_frame, wide
+from vif_core.errors import VifError
+from vifscope.figures.frames import ATTENUATION, wide
 from vifscope.figures.interactive import violins_figure
 from vifscope.figures.viewer import CURVES
 from vifscope_browser.catalogue import Browsed, Catalogue
@@ -12,7 +13,7 @@ from vifscope_browser.content import GRAPH, axis, track
 from vifscope_browser.dot import dot
 
 VIOLIN_SAMPLES = 2000
-"""Of larger runs the violins are left out: they read every map."""
+"""With a larger run the violins are left out: they read every map."""
 
 
 def layout(catalogue: Catalogue) -> html.Section:
@@ -35,12 +36,18 @@ def layout(catalogue: Catalogue) -> html.Section:
 def register(app: Dash, catalogue: Catalogue) -> None:
     @app.callback(Output("violins", "figure"), Output("violins-note", "children"), Input("violins", "id"))
     def violins(_: str):
-        small = [run for run in catalogue.runs if len(run.deep) <= VIOLIN_SAMPLES]
-        note = "Violins: head- and row-mean weight of each visual token, log axis; every sample counts the same."
-        if len(small) < len(catalogue.runs):
-            return {}, f"Drawn for runs of up to {VIOLIN_SAMPLES} samples; vifscope figures draws them for all."
-        frames = [violin_frame(run.store) for run in small]
-        return violins_figure(frames, [wide(run.summary, ATTENUATION) for run in small], [r.name for r in small]), note
+        runs = catalogue.runs
+        if any(len(run.deep) > VIOLIN_SAMPLES for run in runs):
+            return {}, f"Left out: a run has more than {VIOLIN_SAMPLES} samples. vifscope figures draws them."
+        try:
+            violins = [run.violins for run in runs]
+        except VifError as error:
+            return {}, f"Left out: {error}"
+        figure = violins_figure(violins, [wide(run.summary, ATTENUATION) for run in runs], [run.name for run in runs])
+        return (
+            figure,
+            "Violins: head- and row-mean weight of each visual token, log axis; every sample counts the same.",
+        )
 
     app.clientside_callback(
         ClientsideFunction("overview", "draw"), Output("overview-spine", "data-depth"), Input("overview-tracks", "data")

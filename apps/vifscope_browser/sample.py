@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +41,7 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
     return html.Section(
         [
             _heading(catalogue, sample_id, stored),
-            _controls(holders[0], packed, chosen),
+            _controls(holders, packed, chosen),
             html.Div(className="panels", id="panels"),
             html.Div(
                 [
@@ -144,8 +145,7 @@ def register(app: Dash, catalogue: Catalogue) -> None:
 
 def _heading(catalogue: Catalogue, sample_id: str, stored: dict[str, Any]) -> html.Div:
     ids = catalogue.ids
-    place = bisect_left(ids, sample_id) % len(ids)
-    around = [ids[(place + step) % len(ids)] for step in (-1, 1)]
+    around = [ids[place % len(ids)] for place in (bisect_left(ids, sample_id) - 1, bisect_right(ids, sample_id))]
     verdicts = []
     for run in catalogue.holders(sample_id):
         mine = run.store.sample(sample_id)
@@ -170,12 +170,14 @@ def _leading(name: str, mark: str, words: str, sample_id: str) -> dcc.Link:
     return dcc.Link(shown, href=address_of("sample", sample=sample_id), id=name, title=words)
 
 
-def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
+def _controls(runs: Sequence[Browsed], packed: dict[str, Any], chosen: Chosen) -> html.Div:
+    """The choices of all runs together: what one of them lacks is said beside its curves."""
     sample_id, lit = packed["asked"]["sample"], any(each["maps"] and each["spotlights"] for each in packed["runs"])
-    heads = {"mean": "Mean of heads"} | {str(head): f"Head {head}" for head in range(run.heads(sample_id))}
+    count = max(run.heads(sample_id) for run in runs[:MOST])
+    heads = {"mean": "Mean of heads"} | {str(head): f"Head {head}" for head in range(count)}
+    most = max((run.store.grids(sample_id) for run in runs[:MOST]), key=len)
     grids = {
-        str(i): f"{grid['frame']} {grid['image'] if grid['frame'] == 'frame' else i}"
-        for i, grid in enumerate(run.store.grids(sample_id))
+        str(i): f"{grid['frame']} {grid['image'] if grid['frame'] == 'frame' else i}" for i, grid in enumerate(most)
     }
     scales = {"layer": "Scale: each layer", "all": "Scale: all layers"}
     if len(packed["runs"]) > 1:
@@ -185,18 +187,18 @@ def _controls(run: Browsed, packed: dict[str, Any], chosen: Chosen) -> html.Div:
         [
             choice("head", heads, head, "Head"),
             choice("grid", grids, str(chosen.grid), "Part of the image", hidden=len(grids) < 2),
-            choice("scale", scales, "layer", "Scale of colours"),
-            choice("colours", {name: name.capitalize() for name in COLOURS}, COLOURS[0], "Colour map"),
-            choice("lights", LIGHTS, "prior", "Spotlights of VIF", hidden=not lit),
-            dcc.Checklist(id="smooth", options=[{"label": "smooth", "value": "best"}], value=[]),
+            choice("scale", scales, "layer", "Scale of colours", kept=True),
+            choice("colours", {name: name.capitalize() for name in COLOURS}, COLOURS[0], "Colour map", kept=True),
+            choice("lights", LIGHTS, "prior", "Spotlights of VIF", hidden=not lit, kept=True),
+            dcc.Checklist(id="smooth", options=[{"label": "smooth", "value": "best"}], value=[], persistence=True),
             html.Div([html.Span("Opacity"), dcc.Slider(0, 1, 0.05, value=0.6, id="opacity", marks=None,
-                                                       updatemode="drag")],
+                                                       updatemode="drag", persistence=True)],
                      className="opacity", role="group", **{"aria-label": "Opacity"}),
             html.Div([html.Button(text, id=name, className="quiet", title=title) for name, text, title in
                       (("png", "PNG", "Save the maps as PNG"), ("svg", "SVG", "Save the maps as SVG"),
                        ("csv", "CSV", "Save the maps' numbers"),
                        ("html", "HTML", "Save this sample as a page that needs nothing else"),
-                       ("link", "Copy link", "A link to this view"),
+                       ("link", "Copy link", "A link to this layer, head, token and part"),
                        ("show-layers", "All layers", "The map of every layer, below"),
                        ("show-heads", "All heads", "Every head of this layer, below"))], className="buttons"),
         ],

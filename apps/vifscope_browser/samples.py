@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote
 
-from dash import Dash, Input, Output, State, ctx, dcc, html
+import pandas as pd
+from dash import ClientsideFunction, Dash, Input, Output, State, ctx, dcc, html
 
-from vifscope_browser.address import address_of
+from vifscope_browser.address import address_of, number
 from vifscope_browser.catalogue import SORTS, Catalogue
 from vifscope_browser.choice import choice
 from vifscope_browser.dot import dot
@@ -18,19 +19,29 @@ FILTERS = ("search", "kind", "size", "verdict", "sort", "down")
 
 def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
     table = catalogue.samples
+
+    def of(column: str) -> dict[str, str]:
+        return {"": f"Every {column}"} | {value: value for value in sorted(set(table[column]) - {""})}
+
     verdicts = {"": "Right and wrong", "right": "Right", "wrong": "Wrong"}
     if len(catalogue.runs) > 1:
         verdicts["differ"] = "Runs disagree"
+    sorts = {column: f"By {words[0].lower()}{words[1:]}" for column, words in SORTS.items()}
+
+    def chosen(name: str, options: dict[str, str], label: str) -> html.Div:
+        value = asked.get(name, "")
+        return choice(name, options, value if value in options else next(iter(options)), label)
+
     controls = [
-        dcc.Input(id="search", type="search", debounce=0.3, placeholder="Search questions (press /)", value=""),
-        choice("kind", {"": "Every kind"} | {k: k for k in sorted(set(table["kind"]) - {""})}, "", "Kind of question"),
-        choice(
-            "size", {"": "Every size"} | {s: s for s in sorted(set(table["size"]) - {""})}, "", "Size of the object"
-        ),
-        choice("verdict", verdicts, "", "Right or wrong"),
-        choice("sort", {k: f"By {v[0].lower()}{v[1:]}" for k, v in SORTS.items()}, "sample_id", "Sorted by"),
-        dcc.Checklist(id="down", options=[{"label": "largest first", "value": "down"}], value=[]),
-    ]
+        dcc.Input(id="search", type="search", debounce=0.3, placeholder="Search questions (press /)",
+                  value=asked.get("search", "")),
+        chosen("kind", of("kind"), "Kind of question"),
+        chosen("size", of("size"), "Size of the object"),
+        chosen("verdict", verdicts, "Right or wrong"),
+        chosen("sort", sorts, "Sorted by"),
+        dcc.Checklist(id="down", options=[{"label": "largest first", "value": "down"}],
+                      value=["down"] if asked.get("down") else []),
+    ]  # fmt: skip
     return html.Section(
         [
             html.Div(controls, className="controls", role="search"),
@@ -40,7 +51,7 @@ def layout(catalogue: Catalogue, asked: dict[str, str]) -> html.Section:
                 [html.Button("Back", id="page-back"), html.Span(id="page-said"), html.Button("On", id="page-on")],
                 className="pager",
             ),
-            dcc.Store(id="page-number", data=0),
+            dcc.Store(id="page-number", data=number(asked, "page") or 0),
             dcc.Store(id="samples-layer", data=asked.get("layer")),
         ]
     )
@@ -57,13 +68,18 @@ def register(app: Dash, catalogue: Catalogue) -> None:
     def show(search, kind, size, verdict, sort, down, _back, _on, page, layer):
         found = catalogue.find(search or "", kind or "", size or "", verdict or "", sort, bool(down))
         pages = max(1, -(-len(found) // PAGE))
-        page = {"page-back": page - 1, "page-on": page + 1}.get(str(ctx.triggered_id), 0)
+        page = {"page-back": page - 1, "page-on": page + 1, None: page}.get(ctx.triggered_id, 0)
         page = min(max(page, 0), pages - 1)
         cards = [_card(catalogue, sample_id, layer) for sample_id in found[page * PAGE : (page + 1) * PAGE]]
         total = len(catalogue.samples)
         empty = html.P("No sample fits. Widen the search or clear a filter.", className="empty")
         said = f"{len(found):,} of {total:,} samples"
         return cards or empty, said, f"page {page + 1} of {pages}", page, page == 0, page == pages - 1
+
+    app.clientside_callback(
+        ClientsideFunction("samples", "address"), *[Input(name, "value") for name in FILTERS],
+        Input("page-number", "data"), State("samples-layer", "data"),
+    )  # fmt: skip
 
 
 def _card(catalogue: Catalogue, sample_id: str, layer: str | None) -> dcc.Link:
@@ -83,7 +99,7 @@ def _card(catalogue: Catalogue, sample_id: str, layer: str | None) -> dcc.Link:
 
 def _verdict(number: int, row: Any) -> html.Span:
     right = row[f"correct_{number}"]
-    mark, what = ("", "not scored") if right != right or right is None else ("✓", "right") if right else ("✗", "wrong")
+    mark, what = ("", "not scored") if pd.isna(right) else ("✓", "right") if right else ("✗", "wrong")
     return html.Span(
         [dot(number), f"{mark} {row[f'response_{number}'] or '(no response)'}"],
         title=f"{what}; the answer is {row['answer'] or 'not known'}", className=what,

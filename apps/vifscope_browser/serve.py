@@ -16,6 +16,7 @@ from vif_core.errors import UsageError
 from vifscope_browser.app import create_app
 from vifscope_browser.ask import Asker
 from vifscope_browser.catalogue import Catalogue
+from vifscope_browser.guard import EVERYWHERE, bracketed
 
 LOCAL = "127.0.0.1"
 NEWEST = 2
@@ -45,7 +46,7 @@ def serve(
     if host != LOCAL:
         can = "read these runs" + (" and ask the model" if model else "")
         print(f"vifscope: warning: whoever reaches {host} can {can}", file=sys.stderr)
-    address = f"http://{LOCAL if host in ('0.0.0.0', '::') else host}:{server.effective_port}/"
+    address = f"http://{LOCAL if host in EVERYWHERE else bracketed(host)}:{server.effective_port}/"
     print(f"{address}  (Ctrl-C ends it)", file=sys.stderr)
     if browser:
         threading.Timer(0.3, webbrowser.open, (address,)).start()
@@ -53,12 +54,13 @@ def serve(
 
 
 def listening(catalogue: Catalogue, host: str = LOCAL, port: int = 0, asker: Asker | None = None) -> BaseWSGIServer:
-    """A server of the app that listens, to be `run`. port 0: a free one. Raises UsageError where the port is taken."""
+    """A server of the app that listens, to be `run`. port 0: a free one. Raises UsageError where it cannot listen."""
     try:
-        listener = socket.create_server((host, port))
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         raise UsageError(
-            f"{host}:{port} cannot be listened on ({error.strerror})", next_step="Name another with --port, or 0"
+            f"{bracketed(host)}:{port} cannot be listened on ({error.strerror})",
+            next_step="Name another port with --port (0: a free one) or an address of this machine with --host",
         ) from error
     app = create_app(catalogue, host=host, port=listener.getsockname()[1], asker=asker)
     return waitress.create_server(app.server, sockets=[listener], threads=THREADS)

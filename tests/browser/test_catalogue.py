@@ -36,7 +36,7 @@ def test_a_row_that_one_run_lacks_is_said_and_its_mean_shown(catalogue):
     base, vif = catalogue.runs
     sample_id = catalogue.samples.index[0]
     (position,) = set(base.store.sample(sample_id)["query_rows"][:1]) - set(vif.store.sample(sample_id)["query_rows"])
-    maps, note = vif.maps_or_mean(sample_id, Chosen(row=position))
+    maps, note = vif.shown(sample_id, Chosen(row=position))
     assert note == "row not stored: mean"
     assert np.array_equal(maps, vif.maps(sample_id, Chosen()))
     with pytest.raises(UsageError, match="vif does not store row"):
@@ -71,10 +71,10 @@ def test_the_reverse_view_counts_what_is_not_stored(catalogue):
 def test_csv_holds_every_weight(catalogue):
     sample_id = catalogue.samples.index[0]
     lines = as_csv(catalogue, sample_id, Chosen()).splitlines()
-    assert lines[0] == "run,layer,row,col,weight"
+    assert lines[0] == "run,head,query_row,grid,layer,row,col,weight"
     assert len(lines) == 1 + 2 * 16 * 144
-    name, layer, row, col, weight = lines[1 + 16 * 144 + 13 * 144 + 5].split(",")
-    assert (name, layer, row, col) == ("vif", "13", "0", "5")
+    *of, weight = lines[1 + 16 * 144 + 13 * 144 + 5].split(",")
+    assert of == ["vif", "mean", "mean", "0", "13", "0", "5"]
     assert float(weight) == catalogue.runs[1].maps(sample_id, Chosen())[13, 0, 5]
 
 
@@ -82,7 +82,10 @@ def test_samples_are_found_filtered_and_sorted(catalogue):
     table = catalogue.samples
     kind = table["kind"].iloc[0]
     assert set(catalogue.find(kind=kind)) == set(table.index[table["kind"] == kind])
-    assert catalogue.find(text=table["question"].iloc[2])[0] in set(table.index)
+    words = table["question"].iloc[2]
+    assert set(catalogue.find(text=words.upper())) == set(
+        table.index[table["question"].str.contains(words, regex=False)]
+    )
     assert catalogue.find(text="no such words") == []
     falling = table.loc[catalogue.find(sort="visual_entropy", down=True), "visual_entropy"]
     assert falling.is_monotonic_decreasing

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
 import pytest
 from vifscope_browser.app import create_app
 from vifscope_browser.guard import UPLOAD_BYTES
-from vifscope_browser.serve import serve
+from vifscope_browser.serve import listening, serve
 from waitress.server import BaseWSGIServer
 
 
@@ -64,6 +65,17 @@ def test_pictures_are_served_by_sample(client, catalogue):
     assert got.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_an_ipv6_address_is_listened_on_and_let_in(catalogue):
+    server = listening(catalogue, "::1")
+    try:
+        assert server.socket.family == socket.AF_INET6
+    finally:
+        server.close()
+    client = create_app(catalogue, "::1", 8050).server.test_client()
+    assert client.get("/", headers={"Host": "[::1]:8050"}).status_code == 200
+    assert client.get("/", headers={"Host": "[::2]:8050"}).status_code == 403
+
+
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
 def test_listening_for_others_is_warned_of(run_folders, monkeypatch, capsys, host, warned):
     monkeypatch.setattr(BaseWSGIServer, "run", BaseWSGIServer.close)
@@ -89,3 +101,10 @@ def test_what_cannot_be_served_is_one_line(run_folders, address, arguments, line
     assert done.returncode == 2
     assert line in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_port_that_cannot_be_is_refused():
+    code = "from vifscope.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "app", "--port", "70000"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "65535" in done.stderr

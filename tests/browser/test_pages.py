@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from plotly.colors import sample_colorscale, unlabel_rgb
 from vifscope_browser.catalogue import Chosen
+from vifscope_browser.content import as_csv
 
 from vifscope.figures.lights import spotlight_frame
 from vifscope.figures.viewer import viewer_html
@@ -106,10 +109,29 @@ def test_samples_are_searched_filtered_and_opened(page, address, catalogue):
     assert page.locator(".card").count() == len(catalogue.samples)
     page.keyboard.press("/")
     page.keyboard.type("letter", delay=40)  # as a quick typist; keys at once change places in the component
-    wanted = catalogue.find(text="letter")
-    page.wait_for_function(f"document.querySelector('#count').innerText.startsWith('{len(wanted)} of')")
+    wanted = int(catalogue.samples["question"].str.contains("letter", case=False).sum())
+    page.wait_for_function(f"document.querySelector('#count').innerText.startsWith('{wanted} of')")
     page.fill("#search", "no such words")
     page.wait_for_selector("text=No sample fits")
+
+
+def test_the_way_back_leads_to_the_samples_that_were_asked_for(page, address, catalogue):
+    kind = catalogue.samples["kind"].iloc[0]
+    wanted = (catalogue.samples["kind"] == kind).sum()
+    page.goto(f"{address}/samples")
+    page.wait_for_selector(".card")
+    page.click("#kind")
+    page.locator("[role=option]").get_by_text(kind, exact=True).click()
+    said = f"document.querySelector('#count')?.innerText.startsWith('{wanted} of')"
+    page.wait_for_function(said)
+    page.wait_for_url(f"**/samples?kind={kind}")
+    page.locator(".card").first.click()
+    page.wait_for_url("**/sample?*")
+    page.wait_for_selector("#panels[data-layer]")
+    page.go_back()
+    page.wait_for_url(f"**/samples?kind={kind}")
+    page.wait_for_function(said)
+    assert page.inner_text("#kind") == kind
 
 
 def test_the_heatmaps_are_the_runs_maps_at_every_step(page, sample, catalogue):
@@ -284,12 +306,46 @@ def test_spotlights_stand_where_the_run_has_them_in_injected_layers_alone(page, 
     assert page.evaluate(circles, 1) == []
 
 
-@pytest.mark.parametrize(("button", "suffix"), [("png", "png"), ("svg", "svg"), ("csv", "csv"), ("html", "html")])
-def test_the_view_is_saved(page, sample, button, suffix):
+@pytest.mark.parametrize("button", ["png", "svg", "csv", "html"])
+def test_the_view_is_saved(page, sample, catalogue, button):
     with page.expect_download() as download:
         page.click(f"#{button}")
-    assert download.value.suggested_filename.endswith(f".{suffix}")
-    assert os.path.getsize(download.value.path()) > 1000
+    named, data = download.value.suggested_filename, Path(download.value.path()).read_bytes()
+    assert named.startswith(f"{sample}-layer-3-" if button in ("png", "svg") else f"{sample}.")
+    assert named.endswith(f".{button}")
+    if button == "png":
+        wide, high = Image.open(BytesIO(data)).size
+        assert wide == 900 < high
+    if button == "svg":
+        assert f"{sample}, layer 3: " in data.decode()
+    if button == "csv":
+        assert data.decode().splitlines() == as_csv(catalogue, sample, Chosen()).splitlines()
+    if button == "html":
+        assert data.decode() == viewer_html([(run.store, sample) for run in catalogue.runs])
+
+
+def test_the_next_sample_opens_in_the_same_layer_and_head_and_looks_the_same(page, address, sample, catalogue):
+    page.goto(f"{address}/sample?sample={sample}&layer=12&head=1")
+    page.wait_for_function(SETTLED)
+    page.keyboard.press("ArrowRight")
+    layer_is(page, 13)
+    page.click("#smooth input")
+    page.wait_for_function("getComputedStyle(document.querySelector('#panels canvas')).imageRendering === 'auto'")
+    page.keyboard.press("j")
+    following = catalogue.samples.index[2]
+    page.wait_for_url(f"**sample={following}*layer=13*")
+    page.wait_for_function(f"{SETTLED} && document.querySelector('#panels img').alt.endsWith('{following}')")
+    layer_is(page, 13)
+    assert np.array_equal(drawn(page, 0), catalogue.runs[0].maps(following, Chosen(head=1))[13])
+    assert page.evaluate("getComputedStyle(document.querySelector('#panels canvas')).imageRendering") == "auto"
+
+
+def test_a_key_that_has_nothing_to_do_keeps_its_own_meaning(page, address):
+    page.set_viewport_size({"width": 1280, "height": 300})
+    page.goto(address)
+    page.wait_for_selector("#overview-spine canvas.strip")
+    page.keyboard.press("Space")
+    page.wait_for_function("window.scrollY > 0")
 
 
 def test_keys_lead_through_samples_and_help(page, sample, catalogue):

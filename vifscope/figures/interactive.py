@@ -27,6 +27,7 @@ RATIO, VIOLIN = "#d55e00", "#7fb3d5"
 
 def patch_figure(weights: np.ndarray, tokens: Sequence[str]) -> go.Figure:
     """Which stored rows look at one patch: weights [L, R], the layers across, a line a row, named by its token."""
+    tokens = [plain(token) for token in tokens]
     figure = go.Figure(
         go.Heatmap(
             z=weights.T.astype(float).tolist(), colorscale=MAP_COLOURS, zmin=0,
@@ -35,9 +36,7 @@ def patch_figure(weights: np.ndarray, tokens: Sequence[str]) -> go.Figure:
             text=[[token] * weights.shape[0] for token in tokens],
         )
     )  # fmt: skip
-    figure.update_yaxes(
-        tickvals=list(range(len(tokens))), ticktext=list(tokens), autorange="reversed", tickfont={"size": 9}
-    )
+    figure.update_yaxes(tickvals=list(range(len(tokens))), ticktext=tokens, autorange="reversed", tickfont={"size": 9})
     figure.update_xaxes(title_text="layer", range=[-0.5, len(weights) - 0.5])
     height = 110 + 13 * len(tokens)
     figure.update_layout(height=height, margin={"l": 90, "r": 10, "t": 10, "b": 40})

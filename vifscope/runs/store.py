@@ -95,14 +95,21 @@ class RunStore:
         """Image `i` of a sample, RGB. Raises UsageError where there is none, VifError where its file is broken."""
         return self._read_image(sample_id, i, lambda image: image.convert("RGB"))
 
+    def png(self, sample_id: str, i: int = 0) -> bytes:
+        """Image `i` of a sample as it is stored. Raises like `image`."""
+        self._read_image(sample_id, i, Image.Image.verify)
+        return (self.path / self._entry(sample_id).image[i]).read_bytes()
+
     def image_size(self, sample_id: str, i: int = 0) -> tuple[int, int]:
         """Width and height of image `i` in pixels, without decoding it. Raises like `image`."""
         return self._read_image(sample_id, i, lambda image: image.size)
 
     def sample(self, sample_id: str) -> dict[str, Any]:
         """One sample's row of samples/, as plain Python values, without reading the others."""
-        entry = self._entry(sample_id)
-        return self._sample_rows(entry.part)[sample_id]
+        rows = self._sample_rows(self._entry(sample_id).part)
+        if sample_id not in rows:
+            raise VifError(f"run {self.path} was made anew and sample {sample_id} moved", next_step="Open it again")
+        return rows[sample_id]
 
     def grids(self, sample_id: str) -> list[dict[str, Any]]:
         """The sample's grids: frame, image, rows, cols, offset, stride, rect_px; empty where its tokens have none."""
@@ -188,7 +195,9 @@ class RunStore:
             index = slice(None) if layer is None else layer
             return unscaled(values[index], scale[index])
         except (OSError, SafetensorError) as error:
-            raise VifError(self._line(part, f"maps/{part}.safetensors cannot be read ({error})")) from error
+            line = self._line(part, f"maps/{part}.safetensors cannot be read ({error})")
+            self._problems.add(line)
+            raise VifError(line) from error
 
     def _entry(self, sample_id: str) -> parts.Entry:
         if sample_id not in self._standing:

@@ -55,7 +55,7 @@ window.vifscope = window.vifscope || {};
       const [base, other] = panels, same = lies(base) === lies(other);
       panels.push({ run: base.run, name: `${other.name} less ${base.name}`, between: same ? [base.layers, other.layers] : null });
     }
-    place.replaceChildren(...panels.map((panel, number) => {
+    place.replaceChildren(...panels.map((panel) => {
       const { run } = panel, [wide, high] = run.size_px, [x0, y0, x1, y1] = run.rect_px;
       panel.canvas = element("canvas", { role: "img" });
       Object.assign(panel.canvas.style, { left: `${100 * x0 / wide}%`, top: `${100 * y0 / high}%`,
@@ -72,7 +72,7 @@ window.vifscope = window.vifscope || {};
       panel.stage.addEventListener("pointerleave", () => { panel.tip.hidden = true; });
       panel.stage.addEventListener("click", (event) => {
         const patch = patchAt(panel, event);
-        if (patch && panel.layers) window.dash_clientside.set_props("patch-asked", { data: { run: number, row: patch[0], col: patch[1] } });
+        if (patch && panel.layers) window.dash_clientside.set_props("patch-asked", { data: { run: packed.runs.indexOf(run), row: patch[0], col: patch[1] } });
       });
       panel.ends = [element("span"), element("i"), element("span")];
       const dot = panel.layers ? [element("i", { class: "dot", style: `background: ${run.colour}` })] : [];

@@ -3,7 +3,7 @@
   const themed = (theme) => { document.documentElement.dataset.theme = theme; };
   const remembered = window.localStorage.getItem("theme");
   if (remembered) themed(remembered);
-  const press = (id) => { const found = document.getElementById(id); if (found) found.click(); };
+  const press = (id) => { const found = document.getElementById(id); if (found) found.click(); return found; };
 
   document.addEventListener("click", (event) => {
     if (event.target.id === "theme") {
@@ -17,14 +17,17 @@
     else if (help && help.open && event.target === help) help.close();
   });
 
+  // Each returns something where there was something to do; else the key keeps its own meaning, as to scroll.
   const KEYS = {
     ArrowLeft: () => window.vifscope.step(-1), ArrowRight: () => window.vifscope.step(1), " ": () => press("play"),
     j: () => press("next"), k: () => press("previous"), o: () => press("to-overview"), s: () => press("to-samples"),
-    "?": () => press("help-button"), "/": () => { const field = document.getElementById("search"); if (field) field.focus(); },
+    "?": () => press("help-button"), "/": () => { const field = document.getElementById("search"); if (field) field.focus(); return field; },
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input, textarea, [role=slider], [role=combobox]")) return;
-    if (KEYS[event.key] && !(event.target.matches("button") && event.key === " ")) { event.preventDefault(); KEYS[event.key](); }
+    if (event.target.matches("button") && event.key === " ") return;
+    if (document.getElementById("help").open) return;
+    if (KEYS[event.key] && KEYS[event.key]()) event.preventDefault();
   });
 })();

@@ -8,6 +8,12 @@
   const at = (id) => document.getElementById(id);
   const set = (id, value) => window.dash_clientside.set_props(id, value);
 
+  // Of what is shown, or of another sample in the same layer.
+  const address = (but = {}) => {
+    const shown = Object.entries({ ...view.packed.asked, layer: view.layer, ...but }).filter(([, value]) => value !== null);
+    return `/sample?${new URLSearchParams(shown)}`;
+  };
+
   const draw = () => {
     const { packed, layer, looks } = view;
     maps.draw(view.panels, packed, layer, looks);
@@ -20,9 +26,9 @@
     at("panels").dataset.layer = layer; // as the slider's callback sets it again
     clearTimeout(addressed);
     addressed = setTimeout(() => {
-      const shown = Object.entries({ ...packed.asked, layer }).filter(([, value]) => value !== null);
-      if (at("panels") && view.packed === packed) window.history.replaceState(window.history.state, "", `/sample?${new URLSearchParams(shown)}`);
+      if (at("panels") && view.packed === packed) window.history.replaceState(window.history.state, "", address());
     }, ADDRESS_MS);
+    ["previous", "next"].forEach((id) => set(id, { href: address({ sample: new URL(at(id).href).searchParams.get("sample"), token: null }) }));
   };
 
   // Draws a layer at once; the slider follows.
@@ -78,9 +84,20 @@
         const format = window.dash_clientside.callback_context.triggered[0].prop_id.split(".")[0];
         view.panels.forEach((panel, place) => { if (panel.values) save(panel, place, format); });
       },
-      link: () => {
-        const field = navigator.clipboard ? navigator.clipboard.writeText(window.location.href) : null;
-        return field ? "Copied" : "Copy it from the address bar";
+      link: async () => {
+        try {
+          await navigator.clipboard.writeText(window.location.origin + address());
+          return "Copied";
+        } catch {
+          return "Copy it from the address bar";
+        }
+      },
+    },
+    samples: { // the address follows what is asked for, so that the way back leads there
+      address: (search, kind, size, verdict, sort, down, page, layer) => {
+        const asked = { search, kind, size, verdict, sort, down: down.join(), page, layer };
+        const shown = Object.entries(asked).filter(([name, value]) => value && !(name === "sort" && value === "sample_id"));
+        if (window.location.pathname === "/samples") window.history.replaceState(window.history.state, "", `/samples?${new URLSearchParams(shown)}`);
       },
     },
     overview: {
@@ -90,5 +107,5 @@
       },
     },
   });
-  window.vifscope.step = (by) => go(view.layer + by);
+  window.vifscope.step = (by) => { go(view.layer + by); return at("panels"); };
 })();

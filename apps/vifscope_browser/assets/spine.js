@@ -2,9 +2,10 @@
 (() => {
   const { element, layersOf, most, paint, short } = window.vifscope.maps;
 
-  // Each map over its own maximum, one beside the other, a clear column after each.
-  const strip = (run, stops) => {
-    const [depth, rows, cols] = run.shape, values = new Float32Array(depth * (cols + 1) * rows).fill(NaN);
+  // Each map over its own maximum, one beside the other, a clear column after each; `depth` places, of which a run of
+  // fewer layers leaves the last ones clear.
+  const strip = (run, depth, stops) => {
+    const [, rows, cols] = run.shape, values = new Float32Array(depth * (cols + 1) * rows).fill(NaN);
     layersOf(run).forEach((map, layer) => {
       const top = most(map) || 1;
       map.forEach((value, i) => { values[(Math.floor(i / cols) * depth + layer) * (cols + 1) + i % cols] = value / top; });
@@ -54,7 +55,7 @@
     const row = (label, what, ...ticks) => element("div", { class: "row" }, element("div", { class: "label" }, label, ...ticks), what);
     const strips = packed.runs.filter((run) => run.maps).map((run) => {
       const name = element("b", { style: `color: ${run.colour}`, title: run.name }, run.name);
-      return row(name, strip(run, stops));
+      return row(name, strip(run, depth, stops));
     });
     const metrics = Object.entries(packed.metrics).map(([metric, label]) => {
       const known = packed.runs.flatMap((run) => [...run.curves[metric], ...(run.curves[`${metric}_high`] || [])]);
