@@ -25,8 +25,8 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("input, textarea, [role=slider], [role=combobox]")) return;
-    if (event.target.matches("button") && event.key === " ") return;
+    if (event.target.matches("input:not([type=checkbox]), textarea, [role=slider], [role=combobox]")) return;
+    if (event.target.matches("button, input") && event.key === " ") return;
     if (document.getElementById("help").open) return;
     if (KEYS[event.key] && KEYS[event.key]()) event.preventDefault();
   });
