@@ -296,8 +296,9 @@ def _panel_shapes(row: StripRow, column: int, corner: tuple[float, float], scale
     for box in row.boxes:
         x0, y0, x1, y1 = (np.array(box, dtype=float) * scale + [*corner, *corner]).tolist()
         shapes.append({"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "line": line})
-    for x, y, radius, weight in row.lights[column - 1].tolist() if column and row.lights else ():
-        (x0, y0), (x1, y1) = ((corner[0] + scale * (x + by), corner[1] + scale * (y + by)) for by in (-radius, radius))
+    for x, y, radius_x, radius_y, weight in row.lights[column - 1].tolist() if column and row.lights else ():
+        x0, x1 = (corner[0] + scale * (x + by) for by in (-radius_x, radius_x))
+        y0, y1 = (corner[1] + scale * (y + by) for by in (-radius_y, radius_y))
         line = {"color": BOX, "width": 0.7 + 2 * weight}
         shapes.append({"type": "circle", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "line": line})
     return shapes

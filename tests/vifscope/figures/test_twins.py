@@ -169,13 +169,19 @@ def test_images_have_their_grid_and_a_scale_bar_of_the_length_it_says(lit):
     assert "20 px   visual token 8 × 8 px" in words_of(figure)
 
 
-def test_each_spotlight_is_a_circle_of_one_spread(lit):
-    gallery = Gallery(lit)
+def test_each_spotlight_is_an_ellipse_of_one_spread(records_run):
+    def stretched(records):
+        for record in records:
+            record.sample["images"][0]["rect_px"] = [0.0, 0.0, 96.0, 24.0]
+        return records
+
+    gallery = Gallery(records_run(12, model="mini-llava-vif", pairs=PAIRS, change=stretched))
     figure = gallery.interactive("spotlights")
-    circles = [shape for shape in figure.layout.shapes if shape.type == "circle"]
+    drawn = [shape for shape in figure.layout.shapes if shape.type == "circle"]  # an ellipse to plotly
+    radii = [((shape.x1 - shape.x0) / 2, (shape.y1 - shape.y0) / 2) for shape in drawn]
     lights = np.concatenate([light for row in of_lights(gallery.lights).rows for light in row.lights])
-    scale = figure.layout.images[0].sizex / 96
-    assert [(circle.x1 - circle.x0) / 2 for circle in circles] == pytest.approx((scale * lights[:, 2]).tolist())
+    np.testing.assert_allclose(radii, figure.layout.images[0].sizex / 96 * lights[:, 2:4])
+    assert lights[0, 2] == pytest.approx(4 * lights[0, 3])
 
 
 def test_words_of_data_are_no_markup(run_of):
