@@ -12,7 +12,7 @@ from vifscope.comparison import Comparison
 from vifscope.figures import frames, static, twins
 from vifscope.figures.contrast import PANELS
 from vifscope.figures.gallery import FIGURES, Gallery
-from vifscope.figures.palette import MAP_COLOURS
+from vifscope.figures.palette import MAP_COLOURS, RUNS
 from vifscope.figures.strip import of_lights, of_runs
 
 PAIRS = ((6, 11), (7, 13), (8, 15))
@@ -120,6 +120,19 @@ def test_injected_layers_are_marked_at_the_foot_of_each_panel(comparison):
             assert tuple(mark.x) == (11, 13, 15)
             axis = figure.layout["yaxis" + (mark.yaxis or "y")[1:]]
             assert set(mark.y) == {axis.range[0]}
+
+
+def test_a_run_keeps_its_colour_beyond_the_last_of_them(run_of):
+    comparison = Comparison([run_of(2, model=f"model-{number}") for number in range(8)])
+    drawn = {
+        name: {trace.name: trace.line.color for trace in comparison.interactive(name).data if trace.line.color}
+        for name in ("curves", "differences")
+    }
+    drawn["accuracy"] = {trace.name: trace.marker.color for trace in comparison.interactive("accuracy").data}
+    colours = drawn.pop("curves")
+    assert [*colours.values()] == [*RUNS, *RUNS[:2]]
+    for own in drawn.values():
+        assert own == {name: colour for name, colour in colours.items() if name != "model-0"}
 
 
 def test_metrics_without_values_are_said_to_be_undefined(run_of):
