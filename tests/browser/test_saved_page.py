@@ -42,3 +42,34 @@ def test_a_wide_picture_keeps_its_shape_and_its_spotlights_are_ellipses(page, op
     shown = page.evaluate("(c => [c.clientWidth / c.clientHeight, c.width / c.height])(document.getElementById('map'))")
     assert shown[0] == pytest.approx(shown[1], rel=0.01)
     assert page.evaluate("window.ellipses.map(given => given.slice(0, 4))") == [light[:4]]
+
+
+def test_the_page_says_which_grid_is_shown_and_lets_the_reader_choose(page, opened):
+    tiles, thumbnail = (
+        {"name": name, "rect": [0, 0, 96, 96], "lines": [], "scale": "", "maps": [[[share, 1 - share]]]}
+        for name, share in (("tiles", 0.0), ("thumbnail", 1.0))
+    )
+    opened(grids=[tiles, thumbnail], of=" of picture 1 of 2")
+    assert "Map of the tiles of picture 1 of 2, each layer over its own maximum" in page.inner_text("#legend")
+    shown = page.evaluate("document.getElementById('map').toDataURL()")
+    page.select_option("#part", "1")
+    assert "Map of the thumbnail of picture 1 of 2" in page.inner_text("#legend")
+    assert page.evaluate("document.getElementById('map').toDataURL()") != shown
+
+
+def test_there_is_nothing_to_choose_of_one_grid_and_nothing_drawn_without_any(page, opened):
+    opened()
+    assert not page.is_visible("#parts")
+    assert not page.is_visible("#which")
+    opened(grids=[])
+    assert "No map" in page.inner_text("#legend")
+
+
+@pytest.mark.parametrize(
+    ("values", "stretches", "dots"), [([0.5], 0, 1), ([0.5, 0.4, None, 0.3, None, 0.2, 0.1], 2, 1), ([None], 0, 0)]
+)
+def test_a_curve_has_gaps_where_undefined_and_dots_where_a_layer_stands_alone(page, opened, values, stretches, dots):
+    opened(depth=len(values), curves={"visual ratio": values}, grids=[])
+    drawn = page.evaluate("""[...document.querySelectorAll('#curves polyline')].map(line => line.points.length)""")
+    assert [points for points in drawn if points] == [2] * stretches
+    assert page.locator("#curves circle").count() == dots
