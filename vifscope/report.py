@@ -22,7 +22,7 @@ CAPTIONS = {
     "counted the same, and the visual ratio over it.",
     "maps": "Visual attention over the image for a few samples: the first of each of the most frequent kinds.",
     "spotlights": "VIF's spotlights in its last layer from the question alone and with the answer, for the ambiguous "
-    "questions in which the answer changes them most. Circles: one spread.",
+    "questions in which the answer changes them most. Ellipses: one spread.",
     "video": "Visual ratio and entropy by frame of the videos and layer, mean over samples.",
 }
 WIDE = ("violins", "maps")

@@ -285,25 +285,25 @@ def test_spotlights_stand_where_the_run_has_them_in_injected_layers_alone(page, 
     found = spotlight_frame(stored)
     mid, deep = (int(found[name].iloc[0]) for name in ("mid", "deep"))
     found = found[(found["deep"] == deep) & (found["weight"] >= 0.01)]
-    circles = """place => [...document.querySelectorAll('#panels svg')[place].querySelectorAll('circle')].map(
+    ellipses = """place => [...document.querySelectorAll('#panels svg')[place].querySelectorAll('ellipse')].map(
         c => Object.fromEntries([...c.attributes].map(a => [a.name, a.value])))"""
     page.goto(f"{address}/sample?sample={sample_id}&layer={deep}")
-    page.wait_for_function(f"{SETTLED} && ({circles})(1).length > 0")
+    page.wait_for_function(f"{SETTLED} && ({ellipses})(1).length > 0")
     assert f"spotlights made from layer {mid}" in page.inner_text("#said")
     for branch, option in (("prior", None), ("posterior", "Spotlights: with the answer")):
         if option:
             page.click("#lights")
             page.click(f"text={option}")
-            page.wait_for_function(f"({circles})(1).every(s => s['stroke-dasharray'])")
+            page.wait_for_function(f"({ellipses})(1).every(s => s['stroke-dasharray'])")
         own = found[found["branch"] == branch]
-        drawn = page.evaluate(circles, 1)
-        for name, column in (("cx", "x_px"), ("cy", "y_px"), ("r", "radius_px")):
+        drawn = page.evaluate(ellipses, 1)
+        for name, column in (("cx", "x_px"), ("cy", "y_px"), ("rx", "radius_x_px"), ("ry", "radius_y_px")):
             assert [float(s[name]) for s in drawn] == pytest.approx(own[column].tolist(), abs=1e-3)
         assert {s["stroke"] for s in drawn} == {{"prior": "#00e5ff", "posterior": "#ff4fd8"}[branch]}
-    assert page.evaluate(circles, 0) == page.evaluate(circles, 2) == []
+    assert page.evaluate(ellipses, 0) == page.evaluate(ellipses, 2) == []
     page.keyboard.press("ArrowLeft")
     layer_is(page, deep - 1)
-    assert page.evaluate(circles, 1) == []
+    assert page.evaluate(ellipses, 1) == []
 
 
 @pytest.mark.parametrize("button", ["png", "svg", "csv", "html"])

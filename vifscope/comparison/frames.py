@@ -16,6 +16,7 @@ import pandas as pd
 from vif_core.errors import UsageError
 from vifscope.comparison.pairs import METRICS, Side
 from vifscope.figures.frames import ALL, has_map, map_strip
+from vifscope.figures.scale import finest
 from vifscope.stats import PairedDifference, bootstrap_mean, holm, mcnemar, paired_difference
 from vifscope.summary import groups
 
@@ -123,15 +124,15 @@ def targets_frame(baseline: Side, other: Side) -> pd.DataFrame:
     """How large each pair's target is, and what the other run gains on it. Pairs with an answer, boxes and a grid.
 
     Columns sample_id, image (what the bootstrap draws), side_px (square root of the target's area, mean over its
-    boxes), side_patches (the same in patches of the baseline's first grid), gain (1, 0 or -1).
+    boxes), side_patches (the same in patches of the baseline's finest grid on the image), gain (1, 0 or -1).
     """
     gains = _correct(other) - _correct(baseline)
     rows = []
     for sample, image, gain in zip(baseline.samples, baseline.units, gains, strict=True):
         boxes = np.array([list(box) for box in sample["boxes"]] if sample["boxes"] is not None else [])
-        if not len(boxes) or not has_map(sample) or np.isnan(gain):
+        grid = finest(sample["images"])
+        if not len(boxes) or grid is None or not any(sample["measured"]) or np.isnan(gain):
             continue
-        grid = sample["images"][0]
         x0, y0, x1, y1 = grid["rect_px"]
         side_px = float(np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).mean())
         patch_px = np.sqrt((x1 - x0) * (y1 - y0) / (grid["rows"] * grid["cols"]))

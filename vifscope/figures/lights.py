@@ -18,6 +18,7 @@ from vifscope.figures.scale import finest
 from vifscope.runs import RunStore
 
 COLUMNS = ["mid", "deep", "branch", "row", "col", "spread", "weight"]
+PLACED = ["x_px", "y_px", "radius_x_px", "radius_y_px", "weight"]
 BRANCHES = {"prior": "question alone", "posterior": "with the answer"}
 AMBIGUOUS = 1 / 3
 """Share of the samples, those with the broadest prior maps, that count as ambiguous."""
@@ -33,29 +34,36 @@ def has_spotlights(run: RunStore) -> bool:
 def spotlight_frame(sample: dict[str, Any], image: int = 0) -> pd.DataFrame:
     """A sample's spotlights in pixels of one of its images; empty for a model without VIF, and without a map of it.
 
-    Columns mid, deep (layers of the pair), branch, x_px, y_px (centre), radius_px (one spread), weight.
+    Columns mid, deep (layers of the pair), branch, x_px, y_px (centre), radius_x_px, radius_y_px (one spread along each
+    axis: a spotlight that is round on the grid's cells is oblong on a picture that was stretched to them), weight.
     """
     own = [grid for grid in sample["images"] if grid["image"] == image]
     if not own:
-        return pd.DataFrame(columns=["mid", "deep", "branch", "x_px", "y_px", "radius_px", "weight"])
-    whole = next((grid for grid in own if grid["frame"] == "thumbnail"), own[0])  # as vif_core.vif.turns.grid_places
+        return pd.DataFrame(columns=["mid", "deep", "branch", *PLACED])
+    # Places and the unit of spreads are those of vif_core.vif.turns.grid_places.
+    whole = next((grid for grid in own if grid["frame"] == "thumbnail"), own[0])
     x0, y0, x1, y1 = whole["rect_px"]
+    wide, high = x1 - x0, y1 - y0
+    if whole["frame"] == "thumbnail":
+        unit = max(wide, high), max(wide, high)
+    else:
+        cells = max(whole["rows"], whole["cols"])
+        unit = cells * wide / whole["cols"], cells * high / whole["rows"]
     listed = sample.get("spotlights")
     frame = pd.DataFrame([] if listed is None else list(listed), columns=COLUMNS)
-    frame["x_px"], frame["y_px"] = x0 + frame.pop("col") * (x1 - x0), y0 + frame.pop("row") * (y1 - y0)
-    frame["radius_px"] = frame.pop("spread") * max(x1 - x0, y1 - y0)
-    return frame[["mid", "deep", "branch", "x_px", "y_px", "radius_px", "weight"]]
+    frame["x_px"], frame["y_px"] = x0 + frame["col"] * wide, y0 + frame["row"] * high
+    frame["radius_x_px"], frame["radius_y_px"] = frame["spread"] * unit[0], frame["spread"] * unit[1]
+    return frame[["mid", "deep", "branch", *PLACED]]
 
 
 def by_layer(sample: dict[str, Any], image: int = 0) -> dict[str, dict[str, Any]]:
-    """For pages, by injected layer: mid (the layer they were made from), and each branch's [x, y, radius, weight] in
-    pixels of the image. Spotlights of little weight are left out."""
+    """For pages, by injected layer: mid (the layer they were made from), and each branch's [x, y, radius_x, radius_y,
+    weight] in pixels of the image. Spotlights of little weight are left out."""
     found: dict[str, dict[str, Any]] = {}
     for light in spotlight_frame(sample, image).to_dict("records"):
         if light["weight"] >= LEAST_WEIGHT:
             pair = found.setdefault(str(light["deep"]), {"mid": light["mid"]})
-            shown = [round(float(light[name]), 4) for name in ("x_px", "y_px", "radius_px", "weight")]
-            pair.setdefault(light["branch"], []).append(shown)
+            pair.setdefault(light["branch"], []).append([round(float(light[name]), 4) for name in PLACED])
     return found
 
 
@@ -64,10 +72,9 @@ def density(lights: pd.DataFrame, x_px: np.ndarray, y_px: np.ndarray) -> np.ndar
 
     In logs, so that a narrow spotlight between two places is not lost.
     """
-    centre = lights[["x_px", "y_px"]].to_numpy(float)
-    radius, weight = lights["radius_px"].to_numpy(float), lights["weight"].to_numpy(float)
-    away = (x_px[None, :, None] - centre[:, 0]) ** 2 + (y_px[:, None, None] - centre[:, 1]) ** 2  # [Y X K]
-    values = np.logaddexp.reduce(np.log(weight.clip(1e-30)) - away / (2 * radius**2), axis=-1)
+    x, y, radius_x, radius_y, weight = lights[PLACED].to_numpy(float).T  # [K]
+    away = ((x_px[None, :, None] - x) / radius_x) ** 2 + ((y_px[:, None, None] - y) / radius_y) ** 2  # [Y X K]
+    values = np.logaddexp.reduce(np.log(weight.clip(1e-30)) - away / 2, axis=-1)
     shares = np.exp(values - values.max())
     return shares / shares.sum()
 
@@ -113,8 +120,8 @@ def light_strip(run: RunStore, sample_ids: Sequence[str] | None = None, deep: in
 
     sample_ids: by default the four whose map the answer changes most in entropy, among the ambiguous, with boxes first.
     deep:       the injected layer; by default the last.
-    Columns sample_id, branch, map (array over the image: density, mean 1), lights (x, y, radius in pixels, weight),
-    picture, grid, boxes, question, answer, response, correct. Raises UsageError for a run without spotlights.
+    Columns sample_id, branch, map (array over the image: density, mean 1), lights (a row of PLACED
+    each), picture, grid, boxes, question, answer, response, correct. Raises UsageError for a run without spotlights.
     """
     frame = branch_frame(run)
     deep = int(frame["deep"].max()) if deep is None else deep
@@ -139,7 +146,7 @@ def light_strip(run: RunStore, sample_ids: Sequence[str] | None = None, deep: in
             if own.empty:
                 continue
             shown = density(own, (np.arange(wide) + 0.5) / shrink, (np.arange(high) + 0.5) / shrink)
-            listed = own[own["weight"] >= LEAST_WEIGHT][["x_px", "y_px", "radius_px", "weight"]].to_numpy(float)
+            listed = own[own["weight"] >= LEAST_WEIGHT][PLACED].to_numpy(float)
             row = {"branch": branch, "map": shown * shown.size, "lights": listed}
             rows.append({**kept, **row, "picture": picture, "grid": finest(sample["images"])})
     return pd.DataFrame(rows)

@@ -157,7 +157,7 @@ def curve(
     axes: Axes, layer: pd.Series, middle: pd.Series, low: pd.Series, high: pd.Series, colour: str, **line: Any
 ) -> None:
     """A curve by layer over the band of its interval; a gap where undefined, a dot where a layer stands alone."""
-    if middle.isna().any():
+    if middle.isna().any() or len(middle) == 1:
         line = {"marker": "o", "markersize": 3, "markeredgewidth": 0, **line}
         axes.vlines(layer, low, high, color=colour, alpha=0.25, linewidth=3)
     axes.plot(layer, middle, color=colour, **line)  # seaborn would bridge the gaps
@@ -174,7 +174,7 @@ def layers_axis(axes: Axes, frame: pd.DataFrame) -> None:
     """The horizontal axis of a figure by layer; frame: a row a layer."""
     axes.set_xlim(-0.6, len(frame) - 0.4)
     axes.set_xlabel("decoder layer")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8 if len(frame) > 8 else len(frame)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8 if len(frame) > 8 else len(frame), min_n_ticks=1))
 
 
 def shade_deep(panels: Sequence[Axes], frame: pd.DataFrame, theme: Theme, *, named: bool = True) -> None:

@@ -17,7 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.patches import Circle, Rectangle
+from matplotlib.patches import Ellipse, Rectangle
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
@@ -36,7 +36,7 @@ class StripRow:
     """One sample: its picture with target boxes, its maps from left to right, and the words under them.
 
     grid:   of the visual tokens on the picture.
-    lights: of each map the spotlights over it, [K, 4] (x, y and radius in pixels, weight); none by default.
+    lights: of each map the spotlights over it, [K, 5] (x, y, radii along x and y in pixels, weight); none by default.
     """
 
     picture: Image.Image
@@ -86,7 +86,7 @@ def of_runs(maps: pd.DataFrame) -> Strip:
 
 def of_lights(strip: pd.DataFrame) -> Strip:
     """A row a sample: the image with its target boxes, then its spotlights from the question alone and with the answer
-    (paper Figure 5), each a circle of one spread, the wider its line the larger its weight. strip: `light_strip`.
+    (paper Figure 5), each an ellipse of one spread, the wider its line the larger its weight. strip: `light_strip`.
     """
     rows = [
         replace(_strip_row(part, _caption(part.iloc[0])), lights=part["lights"].tolist())
@@ -197,8 +197,9 @@ def _draw_boxes(axes: Axes, boxes: Iterable[Any], theme: Theme, *, bold: bool) -
 
 
 def _draw_lights(axes: Axes, lights: np.ndarray, theme: Theme) -> None:
-    for x, y, radius, weight in lights:
-        axes.add_patch(Circle((x, y), radius, fill=False, edgecolor=theme.box, linewidth=0.5 + 1.5 * weight))
+    for x, y, radius_x, radius_y, weight in lights:
+        line: dict[str, Any] = {"edgecolor": theme.box, "linewidth": 0.5 + 1.5 * weight}
+        axes.add_patch(Ellipse((x, y), 2 * radius_x, 2 * radius_y, fill=False, **line))
 
 
 def _strip_row(part: pd.DataFrame, caption: str) -> StripRow:

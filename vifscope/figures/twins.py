@@ -6,7 +6,6 @@ Numbers show under the pointer. Colours suit a light and a dark page alike; a ru
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 from unicodedata import east_asian_width
 
@@ -80,7 +79,7 @@ def curves_figure(curves: pd.DataFrame) -> go.Figure:
     """Every metric by layer, a line a run with its 95 % band (`contrast.curves_figure`). curves: `curves_frame`."""
     tops = {metric: np.nanmax([*shown["high"], NEUTRAL.get(metric, 0)]) for metric, shown in _by_metric(curves)}
     ends = {metric: (0.0, 1.08 * top if top > 0 else 1.0) for metric, top in tops.items()}
-    figure = _panels(curves, "mean", ends, RUNS)
+    figure = _panels(curves, "mean", ends)
     for place, metric in enumerate(PANELS):
         if metric in NEUTRAL:
             _dashed(figure, NEUTRAL[metric], row=place // 3 + 1, col=place % 3 + 1)
@@ -98,7 +97,7 @@ def differences_figure(differences: pd.DataFrame) -> go.Figure:
         low, high = np.nanmin([*shown["low"], 0]), np.nanmax([*shown["high"], 0])
         air = 0.08 * (high - low) or 1.0
         ends[metric] = (low - air, high + air)
-    figure = _panels(by_layer, "difference", ends, RUNS[1:])
+    figure = _panels(by_layer, "difference", ends, first=1)
     _dashed(figure, 0, row="all", col="all")
     return figure
 
@@ -200,11 +199,9 @@ def _two_panels(frame: pd.DataFrame, colours: dict[str, str], heights: tuple[flo
     return _by_layer(figure, len(frame), 400)
 
 
-def _panels(
-    table: pd.DataFrame, middle: str, ends: dict[str, tuple[float, float]], colours: Sequence[str]
-) -> go.Figure:
+def _panels(table: pd.DataFrame, middle: str, ends: dict[str, tuple[float, float]], first: int = 0) -> go.Figure:
     """A panel a metric, from one of its ends to the other, a line a run: `middle` by layer, hollow where held up by an
-    injected map, triangles under the layers that are injected."""
+    injected map, triangles under the layers that are injected. first: place of the table's first run among all."""
     runs = table["run"].unique().tolist()
     figure = make_subplots(
         2, 3, shared_xaxes=True, subplot_titles=[*PANELS.values()], horizontal_spacing=0.06, vertical_spacing=0.12
@@ -212,9 +209,9 @@ def _panels(
     for place, (metric, shown) in enumerate(_by_metric(table)):
         where: dict[str, int] = {"row": place // 3 + 1, "col": place % 3 + 1}
         figure.update_yaxes(range=ends[metric], **where)
-        for number, run in enumerate(runs):
+        for number, run in enumerate(runs, first):
             line = shown[shown["run"] == run]
-            colour, name = colours[number % len(colours)], plain(shortened(run, 28))
+            colour, name = RUNS[number % len(RUNS)], plain(shortened(run, 28))
             symbols = np.where(line["by_construction"], "circle-open", "circle").tolist()
             how = {"legendgroup": name, "showlegend": place == 0, "marker": {"size": 6, "symbol": symbols}}
             for trace in curve(line, middle, colour, name, **how):
@@ -296,8 +293,9 @@ def _panel_shapes(row: StripRow, column: int, corner: tuple[float, float], scale
     for box in row.boxes:
         x0, y0, x1, y1 = (np.array(box, dtype=float) * scale + [*corner, *corner]).tolist()
         shapes.append({"type": "rect", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "line": line})
-    for x, y, radius, weight in row.lights[column - 1].tolist() if column and row.lights else ():
-        (x0, y0), (x1, y1) = ((corner[0] + scale * (x + by), corner[1] + scale * (y + by)) for by in (-radius, radius))
+    for x, y, radius_x, radius_y, weight in row.lights[column - 1].tolist() if column and row.lights else ():
+        x0, x1 = (corner[0] + scale * (x + by) for by in (-radius_x, radius_x))
+        y0, y1 = (corner[1] + scale * (y + by) for by in (-radius_y, radius_y))
         line = {"color": BOX, "width": 0.7 + 2 * weight}
         shapes.append({"type": "circle", "x0": x0, "y0": y0, "x1": x1, "y1": y1, "line": line})
     return shapes

@@ -23,6 +23,9 @@ from vifscope.runs import RunStore
 from vifscope.runs.maps import on_grid
 
 CURVES = {"visual_ratio": "visual ratio", "visual_entropy": "entropy (nats)", "box_lift": "box lift"}
+PARTS = {"tile": "tiles"}
+"""What a grid lies on, where its kind is not the word for it."""
+
 LONGEST_PX = 640
 """Pictures are made smaller to this."""
 
@@ -63,11 +66,11 @@ def _told(run: RunStore, sample_id: str, layers: pd.DataFrame) -> dict[str, Any]
     flow = run.flow(sample_id)  # [L R V]; refuses what was not measured
     sample = run.sample(sample_id)
     layers = layers.set_index("layer").reindex(range(len(flow)))
-    grid = next((grid for grid in run.grids(sample_id) if grid["image"] == 0), None)
     measured = np.asarray(sample["measured"], dtype=bool)
-    maps = on_grid(flow[:, measured].mean(1), grid) if grid and measured.any() else np.zeros((0, 0, 0))
+    laid = [grid for grid in run.grids(sample_id) if grid["image"] == 0] if measured.any() else []
     picture = run.image(sample_id, 0)
     wide, high = picture.size
+    bar, pictures = f"{bar_px(wide)} px", len(sample["image"])
     right = {True: " (right)", False: " (wrong)"}.get(sample["correct"], "")
     return {
         "run": run.path.resolve().name,
@@ -77,17 +80,33 @@ def _told(run: RunStore, sample_id: str, layers: pd.DataFrame) -> dict[str, Any]
         "picture": picture_source(picture, LONGEST_PX),
         "wide": wide,
         "high": high,
-        "rect": list(grid["rect_px"]) if grid else [0, 0, wide, high],
-        "lines": grid_lines(grid, (wide, high)).round(3).tolist() if grid else [],
+        "of": f" of picture 1 of {pictures}" if pictures > 1 else "",
         "bar": bar_px(wide),
-        "scale": f"{bar_px(wide)} px" + (f"   {token_words(grid)}" if grid else ""),
+        "scale": bar,
         "boxes": [list(box) for box in sample["boxes"]] if sample["boxes"] is not None else [],
         "depth": len(flow),
-        "maps": [None if np.isnan(shown).any() else shown.round(5).tolist() for shown in maps],
+        "grids": [
+            {
+                "name": f"{PARTS.get(grid['frame'], grid['frame'])}, {grid['rows']} × {grid['cols']} visual tokens",
+                "rect": list(grid["rect_px"]),
+                "lines": grid_lines(grid, (wide, high)).round(3).tolist(),
+                "scale": f"{bar}   {token_words(grid)}",
+                "maps": _over_maximum(on_grid(flow[:, measured].mean(1), grid)),
+            }
+            for grid in sorted(laid, key=lambda grid: -grid["rows"] * grid["cols"])  # the finest is shown first
+        ],
         "curves": {
-            words: [None if np.isnan(value) else round(float(value), 5) for value in layers[name]]
+            words: [None if np.isnan(value) else float(f"{value:.6g}") for value in layers[name]]
             for name, words in CURVES.items()
             if layers[name].notna().any()
         },
         "spotlights": by_layer(sample),
     }
+
+
+def _over_maximum(maps: np.ndarray) -> list[Any]:
+    """Each layer of [L, rows, cols] over its own maximum, so that rounding leaves as much of a faint one as of others;
+    None for a layer without attention."""
+    most = maps.max((1, 2), keepdims=True)
+    shares = (maps / np.where(most > 0, most, 1)).astype(float).round(4)  # of float32 each would take 20 letters
+    return [None if np.isnan(shown).any() else shown.tolist() for shown in shares]

@@ -86,18 +86,18 @@ window.vifscope = window.vifscope || {};
     return panels;
   };
 
-  // VIF's spotlights at a layer: circles of one spread, the prior's whole, the posterior's dashed, and their centres.
+  // VIF's spotlights at a layer: ellipses of one spread, the prior's whole, the posterior's dashed, and their centres.
   const lights = (run, layer, branches) => {
     const found = run.spotlights[layer] || {};
     return Object.keys(BRANCHES).filter((branch) => found[branch] && (branches === branch || branches === "both"))
-      .flatMap((branch) => found[branch].flatMap(([x, y, radius, weight]) => {
+      .flatMap((branch) => found[branch].flatMap(([x, y, rx, ry, weight]) => {
         const [colour, dashes] = BRANCHES[branch];
-        const said = `${branch}, weight ${short(weight)}, spread ${short(radius)} px`;
-        const circle = element("svg:circle", { cx: x, cy: y, r: radius, fill: "none", stroke: colour, "stroke-dasharray": dashes,
+        const said = `${branch}, weight ${short(weight)}, spread ${short(rx)} × ${short(ry)} px`;
+        const ellipse = element("svg:ellipse", { cx: x, cy: y, rx, ry, fill: "none", stroke: colour, "stroke-dasharray": dashes,
           "stroke-width": 1.5 + 2 * weight, opacity: Math.min(1, 0.5 + weight), "vector-effect": "non-scaling-stroke" });
         const point = (width, ink) => element("svg:path", { d: `M ${x} ${y} h 0`, stroke: ink, "stroke-width": width,
           "stroke-linecap": "round", "vector-effect": "non-scaling-stroke", "data-said": said });
-        return [circle, point(9, "#111"), point(6, colour)];
+        return [ellipse, point(9, "#111"), point(6, colour)];
       }));
   };
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from vif_core.errors import UsageError
 from vifscope.comparison import Comparison
-from vifscope.comparison.frames import accuracy_frame, maps_frame, shown_layers
+from vifscope.comparison.frames import accuracy_frame, maps_frame, shown_layers, targets_frame
 from vifscope.comparison.pairs import METRICS, pair
 from vifscope.stats import holm, mcnemar, paired_difference
 
@@ -138,6 +139,26 @@ def test_samples_without_an_answer_are_not_counted(baseline, run_of):
     frame = accuracy_frame(pair([baseline, run_of(6, answers=False)]))
     assert frame["n"].unique().tolist() == [0]
     assert frame[["difference", "low", "p"]].isna().all().all()
+
+
+def test_targets_are_measured_in_patches_of_the_tiles_wherever_they_stand(records_run):
+    """Beside tiles whose cells have 8 pixels stands a thumbnail whose cells have 32."""
+
+    def beside(places):
+        def change(records):
+            for record in records:
+                (tiles,) = record.sample["images"]
+                thumbnail = tiles | {"frame": "thumbnail", "rows": 3, "cols": 3, "stride": 3}
+                record.sample["images"] = [(tiles | {"frame": "tile"}, thumbnail)[place] for place in places]
+            return records
+
+        run = records_run(12, change=change)
+        return targets_frame(*pair([run, run]))
+
+    orders = [beside((0, 1)), beside((1, 0))]
+    pd.testing.assert_frame_equal(*orders)
+    assert orders[0]["side_patches"].tolist() == pytest.approx((orders[0]["side_px"] / 8).tolist())
+    assert orders[0]["side_px"].between(8, 32).any(), "less than a patch to the thumbnail"
 
 
 def test_the_shown_layers_are_the_middle_and_the_last_of_the_injected_deep_ones(baseline, with_vif, run_of):

@@ -116,6 +116,16 @@ def test_a_layer_that_stands_alone_is_a_dot_with_its_interval(records_run):
     np.testing.assert_allclose(ends[0], frame.loc[1, ["visual_ratio_low", "visual_ratio_high"]].astype(float))
 
 
+def test_the_only_layer_of_a_model_is_a_dot_with_its_interval(run_of):
+    frame = frames.attenuation_frame(run_of(3, layers=1))
+    for axes, metric in zip(static.attenuation_figure(frame).axes, ("visual_ratio", "ratio_lift"), strict=True):
+        assert axes.lines[0].get_marker() == "o"
+        (ends,) = axes.collections[0].get_segments()
+        np.testing.assert_allclose(ends[:, 1], frame.loc[0, [f"{metric}_low", f"{metric}_high"]].astype(float))
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [0]
+
+
 @pytest.mark.usefixtures("drawn")
 def test_drawing_leaves_no_figure_open():
     assert plt.get_fignums() == []

@@ -12,7 +12,7 @@ from vifscope.comparison import Comparison
 from vifscope.figures import frames, static, twins
 from vifscope.figures.contrast import PANELS
 from vifscope.figures.gallery import FIGURES, Gallery
-from vifscope.figures.palette import MAP_COLOURS
+from vifscope.figures.palette import MAP_COLOURS, RUNS
 from vifscope.figures.strip import of_lights, of_runs
 
 PAIRS = ((6, 11), (7, 13), (8, 15))
@@ -122,6 +122,19 @@ def test_injected_layers_are_marked_at_the_foot_of_each_panel(comparison):
             assert set(mark.y) == {axis.range[0]}
 
 
+def test_a_run_keeps_its_colour_beyond_the_last_of_them(run_of):
+    comparison = Comparison([run_of(2, model=f"model-{number}") for number in range(8)])
+    drawn = {
+        name: {trace.name: trace.line.color for trace in comparison.interactive(name).data if trace.line.color}
+        for name in ("curves", "differences")
+    }
+    drawn["accuracy"] = {trace.name: trace.marker.color for trace in comparison.interactive("accuracy").data}
+    colours = drawn.pop("curves")
+    assert [*colours.values()] == [*RUNS, *RUNS[:2]]
+    for own in drawn.values():
+        assert own == {name: colour for name, colour in colours.items() if name != "model-0"}
+
+
 def test_metrics_without_values_are_said_to_be_undefined(run_of):
     comparison = Comparison([run_of(3, boxes=False)] * 2)
     for name in ("curves", "differences"):
@@ -169,13 +182,19 @@ def test_images_have_their_grid_and_a_scale_bar_of_the_length_it_says(lit):
     assert "20 px   visual token 8 × 8 px" in words_of(figure)
 
 
-def test_each_spotlight_is_a_circle_of_one_spread(lit):
-    gallery = Gallery(lit)
+def test_each_spotlight_is_an_ellipse_of_one_spread(records_run):
+    def stretched(records):
+        for record in records:
+            record.sample["images"][0]["rect_px"] = [0.0, 0.0, 96.0, 24.0]
+        return records
+
+    gallery = Gallery(records_run(12, model="mini-llava-vif", pairs=PAIRS, change=stretched))
     figure = gallery.interactive("spotlights")
-    circles = [shape for shape in figure.layout.shapes if shape.type == "circle"]
+    drawn = [shape for shape in figure.layout.shapes if shape.type == "circle"]  # an ellipse to plotly
+    radii = [((shape.x1 - shape.x0) / 2, (shape.y1 - shape.y0) / 2) for shape in drawn]
     lights = np.concatenate([light for row in of_lights(gallery.lights).rows for light in row.lights])
-    scale = figure.layout.images[0].sizex / 96
-    assert [(circle.x1 - circle.x0) / 2 for circle in circles] == pytest.approx((scale * lights[:, 2]).tolist())
+    np.testing.assert_allclose(radii, figure.layout.images[0].sizex / 96 * lights[:, 2:4])
+    assert lights[0, 2] == pytest.approx(4 * lights[0, 3])
 
 
 def test_words_of_data_are_no_markup(run_of):

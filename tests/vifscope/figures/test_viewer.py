@@ -23,17 +23,59 @@ def test_maps_curves_and_words_are_the_runs(run):
     (shown,) = held(viewer_html([(run, sample_id)]))["samples"]
     sample = run.sample(sample_id)
     flow = run.flow(sample_id)[:, np.asarray(sample["measured"])].mean(1)
-    np.testing.assert_allclose(shown["maps"], on_grid(flow, run.grids(sample_id)[0]), atol=1e-5)
+    (grid,) = shown["grids"]
+    wanted = on_grid(flow, run.grids(sample_id)[0])
+    np.testing.assert_allclose(grid["maps"], wanted / wanted.max((1, 2), keepdims=True), atol=5.1e-5)
     layers = run.layers().query("sample_id == @sample_id and map == 'raw'").sort_values("layer")
     assert shown["curves"]["entropy (nats)"] == pytest.approx(layers["visual_entropy"].tolist(), abs=1e-5)
     assert shown["question"] == sample["question"]
     assert shown["told"].startswith(f"Answer: {sample['answer']}. Response: {sample['response']}")
 
 
+def test_a_layer_that_hardly_looks_at_the_image_is_drawn_as_finely_as_the_others(records_run):
+    def faint(records):
+        for record in records:
+            record.flows["raw"].maps[5] *= 1e-6
+            record.flows["raw"].layers["visual_ratio"][5] *= 1e-6
+        return records
+
+    plain, dim = (
+        held(viewer_html([(store, store.sample_ids[0])]))["samples"][0]
+        for store in (records_run(1), records_run(1, change=faint))
+    )
+    np.testing.assert_allclose(dim["grids"][0]["maps"], plain["grids"][0]["maps"], atol=1.1e-4)
+    ratio = [sample["curves"]["visual ratio"][5] for sample in (plain, dim)]
+    assert ratio[1] == pytest.approx(1e-6 * ratio[0], rel=1e-4)
+
+
 def test_a_map_has_the_lines_of_its_grid_and_a_scale_bar(run):
     (shown,) = held(viewer_html([(run, run.sample_ids[3])]))["samples"]
-    assert len(shown["lines"]) == 13 + 13
-    assert (shown["bar"], shown["scale"]) == (20, "20 px   visual token 8 × 8 px")
+    (grid,) = shown["grids"]
+    assert len(grid["lines"]) == 13 + 13
+    assert (shown["bar"], grid["scale"]) == (20, "20 px   visual token 8 × 8 px")
+
+
+@pytest.mark.parametrize("first", ["thumbnail", "tile"])
+def test_every_grid_of_the_picture_can_be_shown_and_the_finest_is_shown_first(records_run, first):
+    """LLaVA-NeXT's thumbnail comes before its tiles, InternVL's after them."""
+
+    def tiled(records):
+        for record in records:
+            (whole,) = record.sample["images"]
+            tiles = whole | {"frame": "tile", "rows": 6, "cols": 16, "stride": 16, "offset": 48}
+            thumbnail = whole | {"frame": "thumbnail", "rows": 6, "cols": 8, "stride": 8}
+            other = whole | {"image": 1, "rows": 12, "cols": 12}
+            grids = [thumbnail, tiles] if first == "thumbnail" else [tiles, thumbnail]
+            record.sample["images"] = [*grids, other]
+            record.pictures *= 2
+        return records
+
+    store = records_run(1, change=tiled)
+    (shown,) = held(viewer_html([(store, "s000")]))["samples"]
+    assert [(grid["name"], np.shape(grid["maps"])) for grid in shown["grids"]] == [
+        ("tiles, 6 × 16 visual tokens", (16, 6, 16)), ("thumbnail, 6 × 8 visual tokens", (16, 6, 8))
+    ]  # fmt: skip
+    assert shown["of"] == " of picture 1 of 2"
 
 
 def test_spotlights_are_by_injected_layer_and_branch(run_of):
@@ -55,7 +97,7 @@ def test_words_cannot_end_the_script(records_run):
 def test_without_a_grid_there_are_curves_and_no_map(run_of):
     store = run_of(2, grid=False)
     (shown,) = held(viewer_html([(store, store.sample_ids[0])]))["samples"]
-    assert shown["maps"] == shown["lines"] == []
+    assert shown["grids"] == []
     assert shown["scale"] == "20 px"
     assert len(shown["curves"]["visual ratio"]) == 16
 
@@ -68,7 +110,7 @@ def test_an_undefined_layer_is_none_and_never_zero(records_run):
 
     store = records_run(1, change=hybrid)
     (shown,) = held(viewer_html([(store, store.sample_ids[0])]))["samples"]
-    assert [weights is None for weights in shown["maps"]] == [layer == 3 for layer in range(16)]
+    assert [weights is None for weights in shown["grids"][0]["maps"]] == [layer == 3 for layer in range(16)]
 
 
 def test_nothing_is_fetched(run):
