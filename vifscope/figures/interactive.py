@@ -110,7 +110,8 @@ def violins_figure(violins: Sequence[pd.DataFrame], ratios: Sequence[pd.DataFram
     figure.update_yaxes(
         title_text="visual ratio", rangemode="tozero", showgrid=False, tickmode="linear", dtick=0.2, secondary_y=True
     )
-    figure.update_xaxes(title_text="decoder layer", dtick=1 if len(ratios[0]) <= 24 else 4)
+    last = max(int(ratio["layer"].max()) for ratio in ratios)
+    figure.update_xaxes(title_text="decoder layer", dtick=1 if last < 24 else 4, range=[-0.6, last + 0.6])
     figure.update_layout(
         height=380,
         margin={"l": 70, "r": 60, "t": 22, "b": 44},

@@ -57,8 +57,10 @@
       const name = element("b", { style: `color: ${run.colour}`, title: run.name }, run.name);
       return row(name, strip(run, depth, stops));
     });
-    const metrics = Object.entries(packed.metrics).map(([metric, label]) => {
-      const known = packed.runs.flatMap((run) => [...run.curves[metric], ...(run.curves[`${metric}_high`] || [])]);
+    const valuesOf = (metric) => packed.runs.flatMap((run) => [...run.curves[metric], ...(run.curves[`${metric}_high`] || [])]);
+    const measured = Object.entries(packed.metrics).filter(([metric]) => valuesOf(metric).some((value) => value !== null));
+    const metrics = measured.map(([metric, label]) => {
+      const known = valuesOf(metric);
       const marks = steps(most(known) || 1), end = marks[marks.length - 1];
       const ticks = marks.map((mark) => element("span", { style: `top: ${100 - 100 * mark / end}%` }, short(mark)));
       return row(element("em", {}, label), curves(packed.runs, metric, depth, marks), ...ticks);
