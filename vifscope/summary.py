@@ -20,6 +20,7 @@ _SIZES = ("tiny", "small", "large")
 _READ = ("sample_id", "image", "kind", "size", "correct", "score")  # of samples
 TOLD = ("visual_ratio", "ratio_lift", "relative_entropy", "box_lift")
 """Metrics of which the sentence tells."""
+NO_INTERVAL = "no interval: one image"
 
 
 def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None = None) -> dict[str, Any]:
@@ -120,13 +121,15 @@ def interval(value: dict[str, Any], *, percent: bool = False) -> str:
 
     >>> interval({"mean": 0.5, "low": 0.4, "high": 0.6})
     '0.5 (95 % interval 0.4 to 0.6)'
+    >>> interval({"mean": 0.5, "low": None, "high": None})
+    '0.5 (no interval: one image)'
     """
-    mean, low, high = (value[key] for key in ("mean", "low", "high"))
-    if mean is None:
+    known = [value[key] for key in ("mean", "low", "high") if value[key] is not None]
+    if not known:
         return "undefined"
-    if percent:
-        return f"{100 * mean:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    return f"{short(mean)} (95 % interval {short(low)} to {short(high)})"
+    mean, *ends = (f"{100 * number:.1f}" if percent else short(number) for number in known)
+    unit = " %" if percent else ""
+    return f"{mean}{unit} ({f'95 % interval {ends[0]} to {ends[1]}{unit}' if ends else NO_INTERVAL})"
 
 
 def best_layer(layers: Sequence[dict[str, Any]], metric: str, which: Any) -> dict[str, Any] | None:
@@ -173,8 +176,9 @@ def _ratio_by_sample(run: RunStore, samples: Sequence[dict[str, Any]], map_kind:
 
 
 def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Attenuation index of the mean curve of [N, L], with the 95 % percentile interval of resampled images."""
+    """Attenuation index of the mean curve of [N, L], with the 95 % percentile interval of resampled images, if any."""
     totals, counts = unit_sums(ratio, units)
+    several = counts.any(1).sum() > 1
     step = max(1, CHUNK // max(1, len(totals)))
     rng = np.random.default_rng(seed)
     drawn = (times_drawn(rng, len(totals), min(step, n_boot - start)) for start in range(0, n_boot, step))
@@ -182,7 +186,7 @@ def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed:
         indices = np.concatenate([attenuation_index((each @ totals) / (each @ counts)) for each in drawn])
         mean = attenuation_index(totals.sum(0) / counts.sum(0))
     indices = indices[~np.isnan(indices)]
-    low, high = np.percentile(indices, (2.5, 97.5)) if len(indices) else (math.nan, math.nan)
+    low, high = np.percentile(indices, (2.5, 97.5)) if several and len(indices) else (math.nan, math.nan)
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 

@@ -43,6 +43,12 @@ def test_what_was_not_measured_is_open_and_said():
     assert nothing.sentence == "Not measured here: change."
 
 
+def test_a_single_image_settles_nothing(run_of):
+    for claim in claims([run_of(1)]):
+        assert claim.agrees == "open"
+        assert "Measured without an interval, so that nothing is settled" in claim.sentence
+
+
 def test_the_sentence_gives_both_numbers():
     assert FALLS.sentence == (
         "“It falls” holds here: change: -2 (95 % interval -3 to -1, n = 9); the paper: -1."

@@ -60,8 +60,12 @@ def test_questions_about_one_image_are_drawn_together(records_run):
         records[1].pictures = records[0].pictures
         return records
 
-    index = summary_dict(records_run(2, change=same_image))["attenuation_index"]
-    assert index["low"] == pytest.approx(index["high"])
+    summary = summary_dict(records_run(2, change=same_image))
+    index = summary["attenuation_index"]
+    assert index["mean"] > 0
+    assert (index["low"], index["high"], summary["accuracy"]["low"]) == (None, None, None)
+    assert f"attenuation index {index['mean']:.3g} (no interval: one image)." in summary["sentence"]
+    assert summary["sentence"].count("no interval: one image") == 3, "and box lift and accuracy"
 
 
 def test_the_same_run_gives_the_same_numbers(run):
