@@ -13,6 +13,7 @@ from html import escape
 from string import Template
 from typing import Any
 
+from vifscope.runs.manifest import BY_CONSTRUCTION
 from vifscope.summary import best_layer, interval, short
 
 COLUMNS = {
@@ -147,7 +148,8 @@ def _accuracy_cells(accuracy: dict[str, Any]) -> list[str]:
 
 
 def _layers(layers: Sequence[dict[str, Any]]) -> str:
-    """A row a layer: each metric with its interval under it; a bar behind the ratio."""
+    """A row a layer: each metric with its interval under it, in brackets where it is so by construction; a bar behind
+    the ratio."""
     rows = []
     for layer in layers:
         deep = " <small>deep</small>" if layer["deep"] else ""
@@ -155,7 +157,9 @@ def _layers(layers: Sequence[dict[str, Any]]) -> str:
         for metric, (_, form) in COLUMNS.items():
             value, low, high = (layer[metric + end] for end in ("", "_low", "_high"))
             share = f' class="bar" style="--share:{100 * (value or 0):.1f}%"' if metric == "visual_ratio" else ""
-            cells.append(f"<td{share}>{number(value, form)}<br>{bounds(low, high, form)}</td>")
+            shown = number(value, form)
+            shown = f"({shown})" if layer["held_up"] and metric in BY_CONSTRUCTION else shown
+            cells.append(f"<td{share}>{shown}<br>{bounds(low, high, form)}</td>")
         rows.append(cells)
     return table(["layer", *(heading for heading, _ in COLUMNS.values())], rows, full=True)
 

@@ -13,6 +13,7 @@ import pandas as pd
 from vifscope.figures.frames import image_units, measured_samples, summary_frame, wide
 from vifscope.metrics.attenuation import attenuation_index, nothing_else_seen
 from vifscope.runs import RunStore
+from vifscope.runs.manifest import BY_CONSTRUCTION, held_up_layers, vif_facts
 from vifscope.stats import CHUNK, bootstrap_mean, times_drawn, unit_sums
 
 _WRITTEN = ("index.html", "summary.csv", "figures/*.png", "figures/*.pdf")
@@ -28,8 +29,9 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
 
     run, status, model, data, map, n (measured samples), failed;
     accuracy: {n, mean, low, high, score}, n counting the samples with an answer; accuracy_by_kind, accuracy_by_size;
-    attenuation_index: {mean, low, high}; attenuation_index_by_kind;
-    layers: a dict a layer: layer, deep, and METRIC, METRIC_low, METRIC_high for every metric;
+    attenuation_index: {mean, low, high}, of the layers that no injected map holds up; attenuation_index_by_kind;
+    layers: a dict a layer: layer, deep, held_up (its ratio and ratio lift are no finding), and METRIC, METRIC_low,
+    METRIC_high for every metric;
     sentence; files (paths in the run). Raises UsageError if no sample of the run has maps of this kind.
     """
     frame = summary_frame(run, map_kind) if frame is None else frame
@@ -49,6 +51,8 @@ def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None
     frame = summary_frame(run, map_kind, TOLD, by_kind=False) if frame is None else frame
     samples = measured_samples(run, _READ)
     configuration = run.manifest.get("configuration", {})
+    layers = wide(frame, frame["metric"].unique().tolist())
+    layers.insert(2, "held_up", layers["layer"].isin(held_up_layers(vif_facts(run.manifest))))
     summary = {
         "run": str(run.path),
         "status": run.manifest.get("status"),
@@ -59,7 +63,7 @@ def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None
         "failed": int(run.samples()["error"].notna().sum()),
         "accuracy": _accuracy(samples),
         "attenuation_index": _attenuation(_ratio_by_sample(run, samples, map_kind), image_units(samples)),
-        "layers": wide(frame, frame["metric"].unique().tolist()).to_dict("records"),
+        "layers": layers.to_dict("records"),
     }
     summary = plain_numbers(summary)
     return summary | {"sentence": summary_sentence(summary)}
@@ -89,11 +93,17 @@ def _ratio_words(summary: dict[str, Any]) -> str:
     lift = "" if peak["ratio_lift"] is None else f" ({short(peak['ratio_lift'])} times uniform attention)"
     top = f"the visual ratio peaks at {short(peak['visual_ratio'])} in layer {peak['layer']}{lift}"
     deep = [layer for layer in layers if layer["deep"]]
-    known = [layer["visual_ratio"] for layer in deep if layer["visual_ratio"] is not None]
+    known = [layer["visual_ratio"] for layer in deep if layer["visual_ratio"] is not None and not layer["held_up"]]
+    held = [str(layer["layer"]) for layer in layers if layer["held_up"]]
+    but = (
+        f" Not counted: layer{'s' * (len(held) > 1)} {', '.join(held)}, where the injected map holds the ratio up."
+        if held
+        else ""
+    )
     if not known:
-        return f"{top}. It is undefined in the deep {_places(deep)}, and so is the attenuation index."
+        return f"{top}. It is undefined in the deep {_places(deep)}, and so is the attenuation index.{but}"
     mean = short(sum(known) / len(known))
-    return f"{top} and averages {mean} over the deep {_places(deep)}: attenuation index {interval(index)}."
+    return f"{top} and averages {mean} over the deep {_places(deep)}: attenuation index {interval(index)}.{but}"
 
 
 def _focus_words(layers: Sequence[dict[str, Any]]) -> list[str]:
@@ -133,8 +143,10 @@ def interval(value: dict[str, Any], *, percent: bool = False) -> str:
 
 
 def best_layer(layers: Sequence[dict[str, Any]], metric: str, which: Any) -> dict[str, Any] | None:
-    """The layer with the largest (which=max) or smallest (min) metric; None where it is undefined in all."""
+    """The layer with the largest (which=max) or smallest (min) metric; None where it is undefined in all. A layer that
+    an injected map holds up has no ratio of its own."""
     known = [layer for layer in layers if layer[metric] is not None]
+    known = [layer for layer in known if not (layer["held_up"] and metric in BY_CONSTRUCTION)]
     return which(known, key=lambda layer: layer[metric]) if known else None
 
 
@@ -169,10 +181,12 @@ def _accuracy(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _ratio_by_sample(run: RunStore, samples: Sequence[dict[str, Any]], map_kind: str) -> np.ndarray:
-    """Visual ratio [N, L], NaN where undefined."""
+    """Visual ratio [N, L], NaN where undefined and where an injected map holds it up."""
     layers = run.layers()
     ratio = layers[layers["map"] == map_kind].pivot(index="sample_id", columns="layer", values="visual_ratio")
-    return ratio.reindex([sample["sample_id"] for sample in samples]).to_numpy(dtype=np.float64)
+    values = ratio.reindex([sample["sample_id"] for sample in samples]).to_numpy(dtype=np.float64, copy=True)
+    values[:, held_up_layers(vif_facts(run.manifest))] = np.nan
+    return values
 
 
 def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed: int = 0) -> dict[str, float]:

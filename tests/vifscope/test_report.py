@@ -70,6 +70,16 @@ def test_a_model_with_vif_gets_its_spotlights_drawn(run_of, tmp_path):
     assert "from the question alone and with the answer" in (path / "index.html").read_text()
 
 
+def test_a_ratio_that_an_injected_map_holds_up_is_in_brackets_and_on_no_card(run_of, tmp_path):
+    path = shutil.copytree(run_of(6, model="lit", pairs=((3, 4), (7, 13))).path, tmp_path / "run")
+    summary = summary_dict(RunStore.open(path))
+    text = Reader(page.page(summary, {}, [], [])).text
+    for layer in summary["layers"]:
+        assert (f"({layer['visual_ratio']:.3f})" in text) == (layer["layer"] in (4, 13))
+    own = max(layer["visual_ratio"] for layer in summary["layers"] if layer["layer"] not in (4, 13))
+    assert f"peak visual ratio {own:.3g} layer" in text
+
+
 def test_the_table_is_the_summary(written):
     store, summary, _ = written
     table = pd.read_csv(store.path / "summary.csv").query("group == 'all' and metric == 'visual_ratio'")

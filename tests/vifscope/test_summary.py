@@ -151,6 +151,26 @@ def test_without_attention_in_deep_layers_there_is_no_index_but_a_peak(records_r
     assert wanted in summary["sentence"]
 
 
+def test_layers_that_an_injected_map_holds_up_are_named_and_not_counted(run_of):
+    run = run_of(12, model="mini-llava-vif", pairs=((3, 4), (7, 13)))
+    summary, ratio = summary_dict(run), by_layer(run, "visual_ratio")
+    own = np.delete(ratio, [4, 13])
+    assert ratio.argmax() == 4
+    assert summary["attenuation_index"]["mean"] == pytest.approx(ratio[[12, 14, 15]].mean() / own.max(), rel=1e-6)
+    assert summary["attenuation_index_by_kind"]["count"]["mean"] < 0.5
+    assert [layer["layer"] for layer in summary["layers"] if layer["held_up"]] == [4, 13]
+    assert f"peaks at {own.max():.3g} in layer " in summary["sentence"]
+    assert f"averages {ratio[[12, 14, 15]].mean():.3g} over" in summary["sentence"]
+    assert "Not counted: layers 4, 13, where the injected map holds the ratio up." in summary["sentence"]
+
+
+def test_where_every_deep_layer_is_held_up_there_is_no_index(run_of):
+    pairs = ((6, 12), (7, 13), (8, 14), (9, 15))
+    summary = summary_dict(run_of(4, model="all deep", pairs=pairs))
+    assert summary["attenuation_index"] == {"mean": None, "low": None, "high": None}
+    assert "so is the attenuation index. Not counted: layers 12, 13, 14, 15, where" in summary["sentence"]
+
+
 def test_one_deep_layer_is_named_alone(run_of):
     assert "over the deep layer 3:" in summary_dict(run_of(2, layers=4))["sentence"]
 
