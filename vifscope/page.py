@@ -122,12 +122,13 @@ def _numbers(summary: dict[str, Any]) -> str:
 
 def _accuracy(summary: dict[str, Any]) -> str:
     """By kind of question, "all" first, with the attenuation index of each; then by size of the target."""
-    accuracies = {"all": summary["accuracy"]} | summary["accuracy_by_kind"]
-    indices = {"all": summary["attenuation_index"]} | summary["attenuation_index_by_kind"]
+    by_kind, indices = summary["accuracy_by_kind"], summary["attenuation_index_by_kind"]
+    kinds = [("all", summary["accuracy"], summary["attenuation_index"])]
+    kinds += [(kind, accuracy, indices[kind]) for kind, accuracy in by_kind.items()]
     rows = []
-    for kind, accuracy in accuracies.items():
-        index = number(indices[kind]["mean"], "{:.3f}"), bounds(indices[kind]["low"], indices[kind]["high"], "{:.3f}")
-        rows.append([text(kind), *_accuracy_cells(accuracy), *(f"<td>{cell}</td>" for cell in index)])
+    for kind, accuracy, index in kinds:
+        cells = number(index["mean"], "{:.3f}"), bounds(index["low"], index["high"], "{:.3f}")
+        rows.append([text(kind), *_accuracy_cells(accuracy), *(f"<td>{cell}</td>" for cell in cells)])
     headings = ["n", "accuracy", _INTERVAL, "score"]
     tables = [table(["kind", *headings, "attenuation index", _INTERVAL], rows, texts=1)]
     if sizes := summary["accuracy_by_size"]:

@@ -98,8 +98,8 @@ def _cards(other: dict[str, Any], *, named: bool) -> Iterator[str]:
 
 
 def _tables(other: dict[str, Any]) -> str:
-    accuracies = {"all": other["accuracy"]} | other["accuracy_by_kind"] | other["accuracy_by_size"]
-    rows = [[page.text(name), *_accuracy_cells(accuracy)] for name, accuracy in accuracies.items()]
+    groups = ({"all": other["accuracy"]}, other["accuracy_by_kind"], other["accuracy_by_size"])
+    rows = [[page.text(name), *_accuracy_cells(row)] for group in groups for name, row in group.items()]
     headings = ["", "n", "baseline", "this run", "difference", "only baseline right", "only this run right", "p"]
     layers = [
         [f"<td>{layer['layer']} <small>{'injected' if layer['injected'] else ''}</small></td>", *_layer_cells(layer)]

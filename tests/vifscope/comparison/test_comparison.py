@@ -172,6 +172,21 @@ def test_the_page_brackets_what_is_so_by_construction(written, found):
     assert f"<td>{layers[13]['visual_entropy']['difference']:+.2f}<br>" in html
 
 
+def test_kinds_and_sizes_of_one_name_have_a_row_each(found):
+    (other,) = found["others"]
+    kinds = {name: other["accuracy"] | {"n": n} for name, n in (("all", 901), ("small", 902))}
+    sizes = {"small": other["accuracy"] | {"n": 903}}
+    html = comparison_page(found | {"others": [other | {"accuracy_by_kind": kinds, "accuracy_by_size": sizes}]}, [])
+    assert [f'<td class="text">{name}</td><td>{n}</td>' in html for name, n in
+            (("all", 22), ("all", 901), ("small", 902), ("small", 903))] == [True] * 4  # fmt: skip
+
+
+def test_the_page_names_the_tests_of_accuracy(written):
+    _, html = written
+    note = " ".join(html.split())
+    assert "McNemar's exact test, or of Wilcoxon's over images where these have several questions each." in note
+
+
 def test_every_text_from_data_is_escaped(found):
     evil = '<script>alert("x")</script>&'
     (other,) = found["others"]
