@@ -43,7 +43,7 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
         "accuracy_by_size": {size: _accuracy([samples[i] for i in chosen]) for size, chosen in sizes.items()},
         "attenuation_index_by_kind": {kind: _attenuation(ratio[c], units[c]) for kind, c in kinds.items()},
     }
-    return pooled_dict(run, map_kind, frame) | plain_numbers(by_group) | {"files": written_files(run)}
+    return pooled_dict(run, map_kind, frame) | plain_numbers(by_group) | {"files": written_files(run, frame)}
 
 
 def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None = None) -> dict[str, Any]:
@@ -69,8 +69,12 @@ def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None
     return summary | {"sentence": summary_sentence(summary)}
 
 
-def written_files(run: RunStore) -> list[str]:
-    """Paths in the run of the figures and tables that were written of it."""
+def written_files(run: RunStore, frame: pd.DataFrame) -> list[str]:
+    """Paths in the run of the figures and tables that were written of it; none where they are of other samples, as of
+    fewer before it grew. frame: its `summary_frame`."""
+    table = run.path / "summary.csv"
+    if not table.exists() or pd.read_csv(table)["n"].tolist() != frame["n"].tolist():
+        return []
     return sorted(file.relative_to(run.path).as_posix() for pattern in _WRITTEN for file in run.path.glob(pattern))
 
 

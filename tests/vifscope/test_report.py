@@ -118,6 +118,14 @@ def test_the_page_shows_finding_numbers_tables_and_configuration(written):
     assert "configuration.seed 0" in text
 
 
+def test_a_kind_named_all_leaves_the_row_of_all_samples(run):
+    summary = summary_dict(run)
+    for name in ("accuracy_by_kind", "attenuation_index_by_kind"):
+        summary[name] = {"all": next(iter(summary[name].values()))}
+    text = Reader(page.page(summary, {}, [], [])).text
+    assert re.search(r"all 24 .* all 6 ", text)
+
+
 def test_failed_samples_are_shown_with_their_error_as_written(written):
     _, _, html = written
     assert "s024 sample s024: image <b>missing</b>.png does not exist." in Reader(html).text
