@@ -62,7 +62,7 @@ def progress_lines() -> Iterator[Callable[[str, int, int], None]]:
                 if total:
                     bar = opened.enter_context(progress_bar())
                 else:
-                    console.print(stage, highlight=False)
+                    console.print(Text(stage))
             if total:
                 bar(stage, done, total)
 
