@@ -7,7 +7,7 @@ side, "no" where it lies wholly on the other, "open" where it does not tell or w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from vifscope.figures.frames import image_units, measured_samples
 from vifscope.figures.lights import branch_frame, has_spotlights
 from vifscope.metrics.attenuation import deep_layers, nothing_else_seen
 from vifscope.runs import RunStore
+from vifscope.runs.manifest import held_up_layers, vif_facts
 from vifscope.stats import bootstrap_mean, groups_difference
 from vifscope.summary import count
 
@@ -30,7 +31,7 @@ class Claim:
     where:   in the paper.             paper: its number, in words; "a figure" where it gives none.
     measure: what `ours` is, unit included.
     ours, low, high: our number and its 95 % bootstrap interval over images; NaN where nothing was measured.
-    n:       samples, or pairs of them.      threshold, above: the claim holds above (or below) it.
+    n:       samples with a value, or pairs of them.      threshold, above: the claim holds above (or below) it.
     """
 
     claim: str
@@ -71,12 +72,15 @@ class Claim:
 
 
 def attenuation_claim(run: RunStore) -> Claim:
-    """Section 2: the visual ratio is high in shallow layers (here the first half) and falls in the deep ones."""
+    """Section 2: the visual ratio is high in shallow layers (here the first half) and falls in the deep ones.
+
+    Not measured where VIF injects a map into one of these layers, which holds its ratio up.
+    """
     change, units, half = _deep_less_shallow(run, "visual_ratio")
     return Claim(
         "Attention to the image falls off in deep layers", "section 2, Figures 1 and 2",
         f"visual ratio of the deep layers less that of layers 0 to {half - 1}",
-        "a falling curve", *_interval(change, units), len(change), threshold=0.0, above=False,
+        "a falling curve", *_interval(change, units), threshold=0.0, above=False,
     )  # fmt: skip
 
 
@@ -86,7 +90,7 @@ def tail_claim(run: RunStore) -> Claim:
     return Claim(
         "The weights of single visual tokens lose their long tail in deep layers", "section 2, Figure 2",
         f"share of the visual attention on the top 5 % of visual tokens, deep layers less layers 0 to {half - 1}",
-        "violins that near uniform", *_interval(change, units), len(change), threshold=0.0, above=False,
+        "violins that near uniform", *_interval(change, units), threshold=0.0, above=False,
     )  # fmt: skip
 
 
@@ -98,18 +102,18 @@ def focus_claim(run: RunStore) -> Claim:
     return Claim(
         "Middle layers focus, deep layers are diffuse", "section 2, Figure 3",
         f"visual entropy of the deep layers less that of layer {num_layers // 2}, nats",
-        "maps that spread", *_interval(change, units), len(entropy), threshold=0.0, above=True,
+        "maps that spread", *_interval(change, units), threshold=0.0, above=True,
     )  # fmt: skip
 
 
 def vif_claims(comparison: Comparison) -> list[Claim]:
     """Section 5.3.4, Tables 1 and 2: the second run, with VIF, against the first: entropy, accuracy, tiny objects, and
-    questions for a place (kind "grounding")."""
+    questions for a place (kind "grounding"). Not measured by other runs than one without VIF and one with it."""
     other = comparison.summary_dict()["others"][0]
     entropy = other["deep"].get("deep injected", {}).get("visual_entropy", {})
     percent = _numbers(entropy, "percent", "percent_low", "percent_high")
     tiny, places = other["accuracy_by_size"].get("tiny", {}), other["accuracy_by_kind"].get("grounding", {})
-    return [
+    found = [
         Claim(
             "VIF focuses the attention of the layers that it injects into", "section 5.3.4",
             "change of visual entropy in the injected deep layers, %",
@@ -129,6 +133,7 @@ def vif_claims(comparison: Comparison) -> list[Claim]:
             "LLaVA-v1.5 30.4 to 34.3 on RefCOCO val", *_points(places), threshold=0.0, above=True,
         ),
     ]  # fmt: skip
+    return [_of_vif(claim, comparison) for claim in found]
 
 
 def answer_claim(run: RunStore) -> Claim:
@@ -140,27 +145,29 @@ def answer_claim(run: RunStore) -> Claim:
     frame = frame[frame["ambiguous"]].groupby(["sample_id", "image", "branch"])["box_lift"].mean().unstack()
     known = frame.reindex(columns=["prior", "posterior"]).dropna()
     change = (known["posterior"] - known["prior"]).to_numpy(float)
-    ours = _interval(change, known.index.get_level_values("image").to_numpy()) if len(known) else (np.nan,) * 3
     return Claim(
         "With the answer, spotlights lie on what is asked about", "Figure 5",
         "box lift of the maps with the answer less that of the maps from the question alone, ambiguous questions",
-        "maps of a few questions", *ours, len(known), threshold=0.0, above=True,
+        "maps of a few questions", *_interval(change, known.index.get_level_values("image").to_numpy()),
+        threshold=0.0, above=True,
     )  # fmt: skip
 
 
 def limit_claim(comparison: Comparison) -> Claim:
-    """Limitations: objects smaller than a patch gain less from VIF than larger ones."""
+    """Limitations: objects smaller than a patch gain less from VIF than larger ones. Not measured by other runs than
+    those of `vif_claims`."""
     targets = comparison.targets
     small = (targets["side_patches"] < 1).to_numpy(bool)
     ours = (np.nan,) * 3
     if small.any() and not small.all():
         gains = 100 * targets["gain"].to_numpy(float)
         ours = tuple(map(float, groups_difference(gains, small, targets["image"].to_numpy())))  # type: ignore[assignment]
-    return Claim(
+    found = Claim(
         "Objects smaller than a patch gain less", "Limitations",
         "gain in accuracy on objects smaller than a patch less that on larger ones, points",
         "no number", *ours, len(targets), threshold=0.0, above=False,
     )  # fmt: skip
+    return _of_vif(found, comparison)
 
 
 def ablation_claim(table: pd.DataFrame) -> Claim:
@@ -183,15 +190,14 @@ def ablation_claim(table: pd.DataFrame) -> Claim:
 def parts_claim(table: pd.DataFrame) -> Claim:
     """Table 3: VIF gains more than each variant that lacks a part of it. table: as of `ablation_claim`.
 
-    Its number is what VIF gains on tiny objects less the most that a variant gains; without an interval, which needs
-    the records of both.
+    Its number is what VIF gains on tiny objects less the most that a variant gains, each over the seeds that `measure`
+    counts; without an interval, which needs the records of both.
     """
+    variants = ("no-posterior", "no-sparsity", "full-sequence", "deep-only", "mid-feature")
+    measure, ours = _lead(table, "vif", variants)
     return Claim(
-        "Each part of VIF adds to its gain", "Table 3",
-        "gain of VIF on tiny objects less the best of its variants', points",
-        "V*: 50.8 against 50.8 at most; HR-Bench 4K: 44.8 against 42.3",
-        *_lead(table, "vif", ("no-posterior", "no-sparsity", "full-sequence", "deep-only", "mid-feature")),
-        threshold=0.0, above=True,
+        "Each part of VIF adds to its gain", "Table 3", measure,
+        "V*: 50.8 against 50.8 at most; HR-Bench 4K: 44.8 against 42.3", *ours, threshold=0.0, above=True,
     )  # fmt: skip
 
 
@@ -199,21 +205,21 @@ def mapping_claim(table: pd.DataFrame) -> Claim:
     """Table 4: the default layer mapping gains more than earlier and later extraction layers (and as much as five
     pairs). table: as of `ablation_claim`; the number is made as that of `parts_claim`.
     """
+    measure, ours = _lead(table, "default", ("early", "late"))
     return Claim(
-        "The default layer mapping gains more than earlier and later layers", "Table 4",
-        "gain of the default mapping on tiny objects less the better of the early and the late one's, points",
-        "50.8 against 49.6 at most on V*", *_lead(table, "default", ("early", "late")), threshold=0.0, above=True,
+        "The default layer mapping gains more than earlier and later layers", "Table 4", measure,
+        "50.8 against 49.6 at most on V*", *ours, threshold=0.0, above=True,
     )  # fmt: skip
 
 
 def claims(runs: Sequence[RunStore]) -> list[Claim]:
-    """What the runs say on the paper's claims: of the first run alone, and of the second against it."""
+    """What the runs say on the paper's claims: of the first run alone, of the second against it, and of the spotlights
+    of the last of these two that has any."""
     found = [attenuation_claim(runs[0]), tail_claim(runs[0]), focus_claim(runs[0])]
     if len(runs) > 1:
         comparison = Comparison(runs[:2])
-        answers = [answer_claim(runs[1])] if has_spotlights(runs[1]) else []
-        found += [*vif_claims(comparison), *answers, limit_claim(comparison)]
-    return found
+        found += [*vif_claims(comparison), limit_claim(comparison)]
+    return found + [answer_claim(run) for run in runs[:2] if has_spotlights(run)][-1:]
 
 
 def claims_frame(found: Sequence[Claim]) -> pd.DataFrame:
@@ -233,15 +239,26 @@ def _by_layer(run: RunStore, metric: str) -> tuple[np.ndarray, np.ndarray]:
 def _deep_less_shallow(run: RunStore, metric: str) -> tuple[np.ndarray, np.ndarray, int]:
     """A metric's mean over the deep layers less that over the first half, by sample [N]; their images; L // 2.
 
-    NaN where the ratio is 1 by construction.
+    NaN where the ratio is so by construction: 1 where nothing else is seen, or held up by an injected map.
     """
     values, units = _by_layer(run, metric)
     num_layers = values.shape[1]
     half = max(1, num_layers // 2)
-    change = _mean(values[:, list(deep_layers(num_layers))]) - _mean(values[:, :half])
-    if metric == "visual_ratio" and nothing_else_seen(values):
+    shallow, deep = list(range(half)), list(deep_layers(num_layers))
+    change = _mean(values[:, deep]) - _mean(values[:, shallow])
+    held_up = {*shallow, *deep} & {*held_up_layers(vif_facts(run.manifest))}
+    if metric == "visual_ratio" and (nothing_else_seen(values) or held_up):
         change = np.full_like(change, np.nan)
     return change, units, half
+
+
+def _of_vif(claim: Claim, comparison: Comparison) -> Claim:
+    """The claim as it is where the second run has VIF and the first has not; else with no number, and why."""
+    baseline, other = comparison.sides[:2]
+    if other.vif and not baseline.vif:
+        return claim
+    why = f"{claim.measure}, which takes a first run without VIF and a second one with it"
+    return replace(claim, measure=why, ours=np.nan, low=np.nan, high=np.nan, n=0)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -250,17 +267,27 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.where(known, values, 0).sum(1) / np.where(known.any(1), known.sum(1), np.nan)
 
 
-def _lead(table: pd.DataFrame, arm: str, others: Sequence[str]) -> tuple[float, float, float, int]:
-    """What an arm gains on tiny objects less the most that another gains, in points; no interval; how many others."""
-    gains = table[table["measure"] == "accuracy_tiny"].set_index("arm")["difference"]
-    rest = gains[gains.index.isin(others)]
-    ours = float(100 * (gains[arm] - rest.max())) if arm in gains and len(rest) else np.nan
-    return ours, np.nan, np.nan, len(rest)
+def _lead(table: pd.DataFrame, arm: str, others: Sequence[str]) -> tuple[str, tuple[float, float, float, int]]:
+    """What an arm gains on tiny objects less the most that another gains, in points.
+
+    First in words, which name the arms that were measured and count the seeds of each: these may differ. Then the
+    number, its interval, of which there is none, and the samples.
+    """
+    tiny = table[(table["measure"] == "accuracy_tiny") & table["difference"].notna()].set_index("arm")
+    measured = [name for name in others if name in tiny.index]
+    if arm not in tiny.index or not measured:
+        words = f"gain of {arm} on tiny objects less the most of {', '.join(others)}, points"
+        return words, (np.nan, np.nan, np.nan, 0)
+    first, *least = (f"{name} ({count(int(tiny['seeds'][name]), 'seed')})" for name in (arm, *measured))
+    ours = 100 * (tiny["difference"][arm] - tiny["difference"][measured].max())
+    words = f"gain of {first} on tiny objects less the most of {', '.join(least)}, points"
+    return words, (float(ours), np.nan, np.nan, int(tiny["n"][[arm, *measured]].min()))
 
 
-def _interval(values: np.ndarray, units: np.ndarray) -> tuple[float, float, float]:
+def _interval(values: np.ndarray, units: np.ndarray) -> tuple[float, float, float, int]:
+    """Mean, low, high, and of how many values; NaN is left out."""
     mean, low, high = bootstrap_mean(values, units)
-    return float(mean), float(low), float(high)
+    return float(mean), float(low), float(high), int((~np.isnan(values)).sum())
 
 
 def _numbers(found: dict[Any, Any], *names: str) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from html import escape
@@ -42,14 +43,17 @@ def draw(
     In html all figures are on one page, OUT/figures.html, which shows numbers under the pointer, and each run has
     OUT/RUN/samples.html, which steps through samples and layers. Each page needs nothing else.
     Returns the paths in `out`, and with `paper` the claims.
-    Raises UsageError for a format that is not known and for runs that cannot be compared, VifError where the disk
-    refuses.
+    Raises UsageError for a format that is not known, for a run without a measured sample and for runs that cannot be
+    compared, VifError where the disk refuses.
     """
     unknown = [each for each in formats if each not in FORMATS]
     if unknown or not formats:
         raise UsageError(f"format {', '.join(unknown) or 'none'} is not known", expected=f"of {', '.join(FORMATS)}")
+    galleries = _galleries(runs)
+    for gallery in galleries.values():
+        gallery.summary  # noqa: B018  raises for a run that nothing was measured of, where a figure would be left out
     sources: dict[str, Gallery | Comparison] = {"": Comparison(runs)} if len(runs) > 1 else {}
-    sources |= _galleries(runs)  # by folder
+    sources |= galleries
     total = sum(len(_captions(source)) for source in sources.values())
     written: list[str] = []
     sections: dict[str, list[str]] = {}
@@ -112,9 +116,10 @@ def _page(sections: dict[str, list[str]], found: Sequence[Claim]) -> str:
 
 
 def _galleries(runs: Sequence[RunStore]) -> dict[str, Gallery]:
-    """By the name of each run's folder, numbered where several have the same."""
+    """By the name of each run's folder, numbered where that is taken."""
     found: dict[str, Gallery] = {}
     for run in runs:
         name = run.path.resolve().name
-        found[name if name not in found else f"{name}-{len(found) + 1}"] = Gallery(run)
+        names = (f"{name}-{number}" if number > 1 else name for number in itertools.count(1))
+        found[next(each for each in names if each not in found)] = Gallery(run)
     return found

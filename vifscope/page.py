@@ -13,6 +13,7 @@ from html import escape
 from string import Template
 from typing import Any
 
+from vifscope.runs.manifest import BY_CONSTRUCTION
 from vifscope.summary import best_layer, interval, short
 
 COLUMNS = {
@@ -121,12 +122,13 @@ def _numbers(summary: dict[str, Any]) -> str:
 
 def _accuracy(summary: dict[str, Any]) -> str:
     """By kind of question, "all" first, with the attenuation index of each; then by size of the target."""
-    accuracies = {"all": summary["accuracy"]} | summary["accuracy_by_kind"]
-    indices = {"all": summary["attenuation_index"]} | summary["attenuation_index_by_kind"]
+    by_kind, indices = summary["accuracy_by_kind"], summary["attenuation_index_by_kind"]
+    kinds = [("all", summary["accuracy"], summary["attenuation_index"])]
+    kinds += [(kind, accuracy, indices[kind]) for kind, accuracy in by_kind.items()]
     rows = []
-    for kind, accuracy in accuracies.items():
-        index = number(indices[kind]["mean"], "{:.3f}"), bounds(indices[kind]["low"], indices[kind]["high"], "{:.3f}")
-        rows.append([text(kind), *_accuracy_cells(accuracy), *(f"<td>{cell}</td>" for cell in index)])
+    for kind, accuracy, index in kinds:
+        cells = number(index["mean"], "{:.3f}"), bounds(index["low"], index["high"], "{:.3f}")
+        rows.append([text(kind), *_accuracy_cells(accuracy), *(f"<td>{cell}</td>" for cell in cells)])
     headings = ["n", "accuracy", _INTERVAL, "score"]
     tables = [table(["kind", *headings, "attenuation index", _INTERVAL], rows, texts=1)]
     if sizes := summary["accuracy_by_size"]:
@@ -147,7 +149,8 @@ def _accuracy_cells(accuracy: dict[str, Any]) -> list[str]:
 
 
 def _layers(layers: Sequence[dict[str, Any]]) -> str:
-    """A row a layer: each metric with its interval under it; a bar behind the ratio."""
+    """A row a layer: each metric with its interval under it, in brackets where it is so by construction; a bar behind
+    the ratio."""
     rows = []
     for layer in layers:
         deep = " <small>deep</small>" if layer["deep"] else ""
@@ -155,7 +158,9 @@ def _layers(layers: Sequence[dict[str, Any]]) -> str:
         for metric, (_, form) in COLUMNS.items():
             value, low, high = (layer[metric + end] for end in ("", "_low", "_high"))
             share = f' class="bar" style="--share:{100 * (value or 0):.1f}%"' if metric == "visual_ratio" else ""
-            cells.append(f"<td{share}>{number(value, form)}<br>{bounds(low, high, form)}</td>")
+            shown = number(value, form)
+            shown = f"({shown})" if layer["held_up"] and metric in BY_CONSTRUCTION else shown
+            cells.append(f"<td{share}>{shown}<br>{bounds(low, high, form)}</td>")
         rows.append(cells)
     return table(["layer", *(heading for heading, _ in COLUMNS.values())], rows, full=True)
 

@@ -53,6 +53,6 @@ def write_report(run: RunStore, gallery: Gallery | None = None) -> dict[str, Any
     write_file(run.path / "summary.csv", gallery.summary.to_csv(index=False).encode())
     samples = run.samples().dropna(subset="error")
     failed = list(zip(samples["sample_id"], samples["error"], strict=True))
-    summary["files"] = [file for file in written_files(run) if file != "index.html"]
+    summary["files"] = [file for file in written_files(run, gallery.summary) if file != "index.html"]
     write_file(run.path / "index.html", page.page(summary, run.manifest, failed, shown).encode())
-    return summary | {"files": written_files(run)}
+    return summary | {"files": written_files(run, gallery.summary)}

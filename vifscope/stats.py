@@ -26,7 +26,7 @@ def bootstrap_mean(values: np.ndarray, units: np.ndarray | None = None, n_boot: 
 
     values: [N, ...], a value a sample; NaN where undefined, which is left out of mean and interval alike.
     units:  [N], the image of each sample: its samples are drawn together; None where each has its own.
-    Returns arrays of shape [...]; NaN where every value is. With one unit the interval is that unit's mean.
+    Returns arrays of shape [...]; NaN where every value is. One unit has a mean and no interval (NaN): nothing varies.
     Each column sees the same draws. Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 
     >>> bootstrap_mean(np.array([2.0, 2.0, np.nan])).mean.item()
@@ -44,7 +44,8 @@ def groups_difference(
 ) -> Interval:
     """Mean over the chosen samples less the mean over the others, with the interval of `bootstrap_mean`.
 
-    values: [N], NaN where undefined.    chosen: [N], of bool.    NaN where a group is empty.
+    values: [N], NaN where undefined.    chosen: [N], of bool.    NaN where a group is empty; no interval where one has
+    a single unit.
 
     >>> groups_difference(np.array([3.0, 3.0, 1.0]), np.array([True, True, False])).mean.item()
     2.0
@@ -125,7 +126,8 @@ def bootstrap_seeds(values: np.ndarray, units: np.ndarray | None = None, n_boot:
 
     values: [S, N, ...], a value a seed and sample; NaN where undefined.      units: as in `bootstrap_mean`.
     One draw of images serves all the seeds of a replicate, since all of them were measured on the same images: drawn
-    anew for each seed, an image would count as several. Seeds that agree (or one alone) thus give `bootstrap_mean`.
+    anew for each seed, an image would count as several. Seeds that agree (or one alone) thus give `bootstrap_mean`;
+    one image, however many seeds, has no interval.
     S seeds are drawn from S, so that their share of the variance comes out too small by a factor of (S - 1) / S.
     Owen, The Pigeonhole Bootstrap (2007).
 
@@ -211,14 +213,15 @@ def _signed_rank(changes: np.ndarray) -> float:
 
 
 def _resampled(values: np.ndarray, units: np.ndarray | None, n_boot: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each column of [N, C], and its means in the replicates, [n_boot, C]; NaN where nothing is defined."""
+    """`_resampled_seeds` of [N, C]."""
     return _resampled_seeds(values[None], units, n_boot, seed)
 
 
 def _resampled_seeds(
     values: np.ndarray, units: np.ndarray | None, n_boot: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of each column of [S, N, C], and its means in the replicates, [n_boot, C]; NaN where nothing is defined."""
+    """Mean of each column of [S, N, C], and its means in the replicates, [n_boot, C]; NaN where nothing is defined, and
+    in the replicates of a column that one unit alone defines."""
     n_seeds, n_samples, n_columns = values.shape
     totals, counts = unit_sums(
         values.transpose(1, 0, 2).reshape(n_samples, n_seeds * n_columns), units
@@ -237,6 +240,7 @@ def _resampled_seeds(
                 for of in (totals, counts)
             )
             means[start : start + size] = sums / numbers
+        means[:, (counts.reshape(n_units, n_seeds, n_columns).any(1)).sum(0) < 2] = np.nan
         whole, known = (of.sum(0).reshape(n_seeds, n_columns).sum(0) for of in (totals, counts))
         return whole / known, means
 

@@ -13,6 +13,7 @@ import pandas as pd
 from vifscope.figures.frames import image_units, measured_samples, summary_frame, wide
 from vifscope.metrics.attenuation import attenuation_index, nothing_else_seen
 from vifscope.runs import RunStore
+from vifscope.runs.manifest import BY_CONSTRUCTION, held_up_layers, vif_facts
 from vifscope.stats import CHUNK, bootstrap_mean, times_drawn, unit_sums
 
 _WRITTEN = ("index.html", "summary.csv", "figures/*.png", "figures/*.pdf")
@@ -20,6 +21,7 @@ _SIZES = ("tiny", "small", "large")
 _READ = ("sample_id", "image", "kind", "size", "correct", "score")  # of samples
 TOLD = ("visual_ratio", "ratio_lift", "relative_entropy", "box_lift")
 """Metrics of which the sentence tells."""
+NO_INTERVAL = "no interval: one image"
 
 
 def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None = None) -> dict[str, Any]:
@@ -27,8 +29,9 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
 
     run, status, model, data, map, n (measured samples), failed;
     accuracy: {n, mean, low, high, score}, n counting the samples with an answer; accuracy_by_kind, accuracy_by_size;
-    attenuation_index: {mean, low, high}; attenuation_index_by_kind;
-    layers: a dict a layer: layer, deep, and METRIC, METRIC_low, METRIC_high for every metric;
+    attenuation_index: {mean, low, high}, of the layers that no injected map holds up; attenuation_index_by_kind;
+    layers: a dict a layer: layer, deep, held_up (its ratio and ratio lift are no finding), and METRIC, METRIC_low,
+    METRIC_high for every metric;
     sentence; files (paths in the run). Raises UsageError if no sample of the run has maps of this kind.
     """
     frame = summary_frame(run, map_kind) if frame is None else frame
@@ -40,7 +43,7 @@ def summary_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | Non
         "accuracy_by_size": {size: _accuracy([samples[i] for i in chosen]) for size, chosen in sizes.items()},
         "attenuation_index_by_kind": {kind: _attenuation(ratio[c], units[c]) for kind, c in kinds.items()},
     }
-    return pooled_dict(run, map_kind, frame) | plain_numbers(by_group) | {"files": written_files(run)}
+    return pooled_dict(run, map_kind, frame) | plain_numbers(by_group) | {"files": written_files(run, frame)}
 
 
 def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None = None) -> dict[str, Any]:
@@ -48,6 +51,8 @@ def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None
     frame = summary_frame(run, map_kind, TOLD, by_kind=False) if frame is None else frame
     samples = measured_samples(run, _READ)
     configuration = run.manifest.get("configuration", {})
+    layers = wide(frame, frame["metric"].unique().tolist())
+    layers.insert(2, "held_up", layers["layer"].isin(held_up_layers(vif_facts(run.manifest))))
     summary = {
         "run": str(run.path),
         "status": run.manifest.get("status"),
@@ -58,14 +63,18 @@ def pooled_dict(run: RunStore, map_kind: str = "raw", frame: pd.DataFrame | None
         "failed": int(run.samples()["error"].notna().sum()),
         "accuracy": _accuracy(samples),
         "attenuation_index": _attenuation(_ratio_by_sample(run, samples, map_kind), image_units(samples)),
-        "layers": wide(frame, frame["metric"].unique().tolist()).to_dict("records"),
+        "layers": layers.to_dict("records"),
     }
     summary = plain_numbers(summary)
     return summary | {"sentence": summary_sentence(summary)}
 
 
-def written_files(run: RunStore) -> list[str]:
-    """Paths in the run of the figures and tables that were written of it."""
+def written_files(run: RunStore, frame: pd.DataFrame) -> list[str]:
+    """Paths in the run of the figures and tables that were written of it; none where they are of other samples, as of
+    fewer before it grew. frame: its `summary_frame`."""
+    table = run.path / "summary.csv"
+    if not table.exists() or pd.read_csv(table)["n"].tolist() != frame["n"].tolist():
+        return []
     return sorted(file.relative_to(run.path).as_posix() for pattern in _WRITTEN for file in run.path.glob(pattern))
 
 
@@ -88,11 +97,17 @@ def _ratio_words(summary: dict[str, Any]) -> str:
     lift = "" if peak["ratio_lift"] is None else f" ({short(peak['ratio_lift'])} times uniform attention)"
     top = f"the visual ratio peaks at {short(peak['visual_ratio'])} in layer {peak['layer']}{lift}"
     deep = [layer for layer in layers if layer["deep"]]
-    known = [layer["visual_ratio"] for layer in deep if layer["visual_ratio"] is not None]
+    known = [layer["visual_ratio"] for layer in deep if layer["visual_ratio"] is not None and not layer["held_up"]]
+    held = [str(layer["layer"]) for layer in layers if layer["held_up"]]
+    but = (
+        f" Not counted: layer{'s' * (len(held) > 1)} {', '.join(held)}, where the injected map holds the ratio up."
+        if held
+        else ""
+    )
     if not known:
-        return f"{top}. It is undefined in the deep {_places(deep)}, and so is the attenuation index."
+        return f"{top}. It is undefined in the deep {_places(deep)}, and so is the attenuation index.{but}"
     mean = short(sum(known) / len(known))
-    return f"{top} and averages {mean} over the deep {_places(deep)}: attenuation index {interval(index)}."
+    return f"{top} and averages {mean} over the deep {_places(deep)}: attenuation index {interval(index)}.{but}"
 
 
 def _focus_words(layers: Sequence[dict[str, Any]]) -> list[str]:
@@ -120,18 +135,22 @@ def interval(value: dict[str, Any], *, percent: bool = False) -> str:
 
     >>> interval({"mean": 0.5, "low": 0.4, "high": 0.6})
     '0.5 (95 % interval 0.4 to 0.6)'
+    >>> interval({"mean": 0.5, "low": None, "high": None})
+    '0.5 (no interval: one image)'
     """
-    mean, low, high = (value[key] for key in ("mean", "low", "high"))
-    if mean is None:
+    known = [value[key] for key in ("mean", "low", "high") if value[key] is not None]
+    if not known:
         return "undefined"
-    if percent:
-        return f"{100 * mean:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    return f"{short(mean)} (95 % interval {short(low)} to {short(high)})"
+    mean, *ends = (f"{100 * number:.1f}" if percent else short(number) for number in known)
+    unit = " %" if percent else ""
+    return f"{mean}{unit} ({f'95 % interval {ends[0]} to {ends[1]}{unit}' if ends else NO_INTERVAL})"
 
 
 def best_layer(layers: Sequence[dict[str, Any]], metric: str, which: Any) -> dict[str, Any] | None:
-    """The layer with the largest (which=max) or smallest (min) metric; None where it is undefined in all."""
+    """The layer with the largest (which=max) or smallest (min) metric; None where it is undefined in all. A layer that
+    an injected map holds up has no ratio of its own."""
     known = [layer for layer in layers if layer[metric] is not None]
+    known = [layer for layer in known if not (layer["held_up"] and metric in BY_CONSTRUCTION)]
     return which(known, key=lambda layer: layer[metric]) if known else None
 
 
@@ -166,15 +185,18 @@ def _accuracy(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _ratio_by_sample(run: RunStore, samples: Sequence[dict[str, Any]], map_kind: str) -> np.ndarray:
-    """Visual ratio [N, L], NaN where undefined."""
+    """Visual ratio [N, L], NaN where undefined and where an injected map holds it up."""
     layers = run.layers()
     ratio = layers[layers["map"] == map_kind].pivot(index="sample_id", columns="layer", values="visual_ratio")
-    return ratio.reindex([sample["sample_id"] for sample in samples]).to_numpy(dtype=np.float64)
+    values = ratio.reindex([sample["sample_id"] for sample in samples]).to_numpy(dtype=np.float64, copy=True)
+    values[:, held_up_layers(vif_facts(run.manifest))] = np.nan
+    return values
 
 
 def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed: int = 0) -> dict[str, float]:
-    """Attenuation index of the mean curve of [N, L], with the 95 % percentile interval of resampled images."""
+    """Attenuation index of the mean curve of [N, L], with the 95 % percentile interval of resampled images, if any."""
     totals, counts = unit_sums(ratio, units)
+    several = counts.any(1).sum() > 1
     step = max(1, CHUNK // max(1, len(totals)))
     rng = np.random.default_rng(seed)
     drawn = (times_drawn(rng, len(totals), min(step, n_boot - start)) for start in range(0, n_boot, step))
@@ -182,7 +204,7 @@ def _attenuation(ratio: np.ndarray, units: np.ndarray, n_boot: int = 2000, seed:
         indices = np.concatenate([attenuation_index((each @ totals) / (each @ counts)) for each in drawn])
         mean = attenuation_index(totals.sum(0) / counts.sum(0))
     indices = indices[~np.isnan(indices)]
-    low, high = np.percentile(indices, (2.5, 97.5)) if len(indices) else (math.nan, math.nan)
+    low, high = np.percentile(indices, (2.5, 97.5)) if several and len(indices) else (math.nan, math.nan)
     return {"mean": float(mean), "low": float(low), "high": float(high)}
 
 

@@ -8,6 +8,7 @@ from vif_core.errors import VifError
 from vifscope.figures.frames import ATTENUATION, wide
 from vifscope.figures.interactive import violins_figure
 from vifscope.figures.viewer import CURVES
+from vifscope.summary import NO_INTERVAL
 from vifscope_browser.catalogue import Browsed, Catalogue
 from vifscope_browser.content import GRAPH, axis, track
 from vifscope_browser.dot import dot
@@ -74,5 +75,6 @@ def _findings(run: Browsed) -> html.Article:
 def _interval(found: dict | None, *, percent: bool = False) -> str:
     if not found or found.get("mean") is None:
         return "–"
-    shown = [f"{100 * found[name]:.1f}" if percent else f"{found[name]:.3f}" for name in ("mean", "low", "high")]
-    return f"{shown[0]}{' %' if percent else ''} [{shown[1]}, {shown[2]}]"
+    known = [found[name] for name in ("mean", "low", "high") if found[name] is not None]
+    mean, *ends = (f"{100 * number:.1f}" if percent else f"{number:.3f}" for number in known)
+    return f"{mean}{' %' if percent else ''} [{', '.join(ends) or NO_INTERVAL}]"

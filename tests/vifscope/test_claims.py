@@ -43,6 +43,12 @@ def test_what_was_not_measured_is_open_and_said():
     assert nothing.sentence == "Not measured here: change."
 
 
+def test_a_single_image_settles_nothing(run_of):
+    for claim in claims([run_of(1)]):
+        assert claim.agrees == "open"
+        assert "Measured without an interval, so that nothing is settled" in claim.sentence
+
+
 def test_the_sentence_gives_both_numbers():
     assert FALLS.sentence == (
         "“It falls” holds here: change: -2 (95 % interval -3 to -1, n = 9); the paper: -1."
@@ -69,7 +75,39 @@ def test_our_number_is_the_mean_over_samples_of_the_change(run, of, metric):
 def test_one_run_answers_for_itself_and_two_for_vif_as_well(run):
     alone, both = claims_frame(claims([run])), claims_frame(claims([run, run]))
     assert (len(alone), len(both)) == (3, 8)
-    assert both["agrees"].iloc[3:].tolist() == ["open"] * 5, "a run does not differ from itself"
+    assert both["ours"].iloc[3:].isna().all(), "neither has VIF"
+    assert both["n"].iloc[3:].tolist() == [0] * 5
+
+
+def test_only_a_run_without_vif_and_then_one_with_it_answer_for_vif(run_of):
+    bare, lit = run_of(24, model="a"), run_of(24, model="b", pairs=((7, 13),))
+    for runs in ([bare, bare], [lit, lit], [lit, bare]):
+        comparison = Comparison(runs)
+        for claim in (*vif_claims(comparison), limit_claim(comparison)):
+            assert claim.agrees == "open"
+            assert claim.sentence.startswith("Not measured here: change of ") or claim.claim.startswith("Objects")
+            assert claim.sentence.endswith(", which takes a first run without VIF and a second one with it.")
+    assert vif_claims(Comparison([bare, lit]))[0].agrees == "yes"
+
+
+def test_undefined_samples_are_not_counted(records_run):
+    def holed(records):
+        for record in records[:2]:
+            for metric in ("visual_ratio", "top_share", "visual_entropy"):
+                record.flows["raw"].layers[metric][12:] = np.nan
+        return records
+
+    run = records_run(6, change=holed)
+    assert [claim.n for claim in claims([run])] == [4, 4, 4]
+
+
+def test_a_ratio_that_an_injected_map_holds_up_is_no_finding(run_of):
+    lit = run_of(24, model="mini-llava-vif", pairs=((7, 13),))
+    claim = attenuation_claim(lit)
+    assert np.isnan(claim.ours)
+    assert (claim.n, claim.agrees) == (0, "open")
+    assert np.isfinite(tail_claim(lit).ours), "other metrics are not held up"
+    assert np.isfinite(attenuation_claim(run_of(24, model="between", pairs=((7, 10),))).ours), "10 enters neither mean"
 
 
 def test_places_that_are_asked_for_are_a_claim_of_their_own(run_of):
@@ -101,19 +139,34 @@ def test_objects_smaller_than_a_patch_are_held_against_the_others(run_of):
 
 
 @pytest.mark.parametrize(
-    ("claim_of", "arm", "others", "ours"),
+    ("claim_of", "arm", "others", "ours", "named"),
     [
-        (mapping_claim, "default", {"early": 0.01, "late": 0.02, "five-pairs": 0.09}, 1.0),
-        (parts_claim, "vif", {"no-posterior": 0.01, "deep-only": 0.04, "early": 0.09}, -1.0),
-        (mapping_claim, "default", {}, math.nan),
-        (parts_claim, "vif", {}, math.nan),
+        (
+            mapping_claim,
+            "default",
+            {"early": 0.01, "late": 0.02, "five-pairs": 0.09},
+            1.0,
+            "default (5 seeds) on tiny objects less the most of early (1 seed), late (1 seed),",
+        ),
+        (
+            parts_claim,
+            "vif",
+            {"no-posterior": 0.01, "deep-only": 0.04, "early": 0.09},
+            -1.0,
+            "vif (5 seeds) on tiny objects less the most of no-posterior (1 seed), deep-only (1 seed),",
+        ),
+        (mapping_claim, "default", {}, math.nan, "default on tiny objects less the most of early, late,"),
+        (parts_claim, "vif", {}, math.nan, "vif on tiny objects less the most of no-posterior, no-sparsity,"),
     ],
 )
-def test_an_arm_is_held_against_the_best_of_its_others(claim_of, arm, others, ours):
+def test_an_arm_is_held_against_the_best_of_its_others(claim_of, arm, others, ours, named):
     rows = [
-        {"arm": name, "measure": "accuracy_tiny", "difference": gain} for name, gain in ({arm: 0.03} | others).items()
+        {"arm": name, "measure": "accuracy_tiny", "difference": gain, "n": 40, "seeds": 5 if name == arm else 1}
+        for name, gain in ({arm: 0.03} | others).items()
     ]
     claim = claim_of(pd.DataFrame(rows))
+    assert claim.measure.startswith(f"gain of {named}"), "over other seeds, and so said"
+    assert claim.n == (40 if others else 0), "samples, not arms"
     assert claim.ours == pytest.approx(ours, nan_ok=True)
     assert claim.agrees == "open", "without intervals nothing is settled"
     assert ("Measured without an interval" if others else "Not measured here") in claim.sentence

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pandas as pd
 import pytest
 
 from vif_core.errors import UsageError
 from vifscope.drawing import draw
+from vifscope.report import CAPTIONS
+from vifscope.runs import RunStore
 
 MAGIC = {"pdf": b"%PDF", "png": b"\x89PNG", "svg": b"<?xml"}
 
@@ -46,11 +50,30 @@ def test_html_gives_one_page_of_all_figures_and_the_viewers(run_of, tmp_path):
 
 
 def test_what_a_run_has_nothing_for_is_left_out_of_the_page(run_of, tmp_path):
-    def wordless(records):
+    draw([run_of(2, grid=False)], tmp_path, ["html"])
+    text = (tmp_path / "figures.html").read_text()
+    assert text.count("<figure") == 4
+    assert CAPTIONS["maps"] not in text
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_a_run_without_a_measured_sample_is_refused(run, records_run, tmp_path, paper):
+    def fail(records):
         for record in records:
-            record.sample["images"], record.flows = [], {}
+            record.flows, record.sample["error"] = {}, "broken"
         return records
 
-    words = run_of(2, change=wordless)
-    draw([words], tmp_path, ["html"])
-    assert "<figure" not in (tmp_path / "figures.html").read_text()
+    failed = records_run(2, change=fail)
+    for runs in ([failed], [run, failed]):
+        with pytest.raises(UsageError, match="holds no measured sample with map"):
+            draw(runs, tmp_path / "out", paper=paper)
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_whose_folders_share_a_name_have_a_folder_of_figures_each(run, tmp_path):
+    stores = []
+    for place, name in enumerate(("x-2", "x", "x", "x")):
+        stores.append(RunStore.open(shutil.copytree(run.path, tmp_path / str(place) / name)))
+    files, _ = draw(stores, tmp_path / "out", ["svg"])
+    assert {file.split("/")[0] for file in files if "/" in file} == {"x-2", "x", "x-3", "x-4"}
+    assert len(files) == len(set(files))

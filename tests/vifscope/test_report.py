@@ -70,6 +70,16 @@ def test_a_model_with_vif_gets_its_spotlights_drawn(run_of, tmp_path):
     assert "from the question alone and with the answer" in (path / "index.html").read_text()
 
 
+def test_a_ratio_that_an_injected_map_holds_up_is_in_brackets_and_on_no_card(run_of, tmp_path):
+    path = shutil.copytree(run_of(6, model="lit", pairs=((3, 4), (7, 13))).path, tmp_path / "run")
+    summary = summary_dict(RunStore.open(path))
+    text = Reader(page.page(summary, {}, [], [])).text
+    for layer in summary["layers"]:
+        assert (f"({layer['visual_ratio']:.3f})" in text) == (layer["layer"] in (4, 13))
+    own = max(layer["visual_ratio"] for layer in summary["layers"] if layer["layer"] not in (4, 13))
+    assert f"peak visual ratio {own:.3g} layer" in text
+
+
 def test_the_table_is_the_summary(written):
     store, summary, _ = written
     table = pd.read_csv(store.path / "summary.csv").query("group == 'all' and metric == 'visual_ratio'")
@@ -106,6 +116,14 @@ def test_the_page_shows_finding_numbers_tables_and_configuration(written):
     assert f"attenuation index {summary['attenuation_index']['mean']:.3g}" in text
     assert store.manifest["configuration_hash"] in text
     assert "configuration.seed 0" in text
+
+
+def test_a_kind_named_all_leaves_the_row_of_all_samples(run):
+    summary = summary_dict(run)
+    for name in ("accuracy_by_kind", "attenuation_index_by_kind"):
+        summary[name] = {"all": next(iter(summary[name].values()))}
+    text = Reader(page.page(summary, {}, [], [])).text
+    assert re.search(r"all 24 .* all 6 ", text)
 
 
 def test_failed_samples_are_shown_with_their_error_as_written(written):

@@ -41,6 +41,27 @@ def test_samples_of_one_image_are_drawn_together():
     assert by_image.high - by_image.low > 2 * (by_sample.high - by_sample.low)
 
 
+def test_one_image_has_a_mean_and_no_interval_however_many_questions():
+    values, image, chosen = draws(6, 2), np.zeros(6), np.arange(6) < 3
+    values[3:, 1] = np.nan
+    change, seeds = (
+        paired_difference(values, values + 1, image),
+        seeds_difference(values[None], values[None] + 1, image),
+    )
+    for found in (bootstrap_mean(values, image), change.difference, change.percent, seeds.difference, seeds.percent):
+        assert np.isfinite(found.mean).all()
+        assert np.isnan([found.low, found.high]).all()
+    assert np.isnan(bootstrap_seeds(draws(5, 4), np.zeros(4))).tolist() == [False, True, True]
+    assert np.isnan(groups_difference(values[:, 0], chosen, np.where(chosen, 0, np.arange(6))).low)
+
+
+def test_a_column_that_one_image_alone_defines_has_no_interval_and_the_others_have():
+    values = draws(20, 2)
+    values[1:, 1] = np.nan
+    low = bootstrap_mean(values).low
+    assert np.isnan(low).tolist() == [False, True]
+
+
 def test_undefined_values_are_left_out():
     values = draws(30, 2)
     holed = np.concatenate([values, np.full((20, 2), np.nan)])

@@ -60,8 +60,12 @@ def test_questions_about_one_image_are_drawn_together(records_run):
         records[1].pictures = records[0].pictures
         return records
 
-    index = summary_dict(records_run(2, change=same_image))["attenuation_index"]
-    assert index["low"] == pytest.approx(index["high"])
+    summary = summary_dict(records_run(2, change=same_image))
+    index = summary["attenuation_index"]
+    assert index["mean"] > 0
+    assert (index["low"], index["high"], summary["accuracy"]["low"]) == (None, None, None)
+    assert f"attenuation index {index['mean']:.3g} (no interval: one image)." in summary["sentence"]
+    assert summary["sentence"].count("no interval: one image") == 3, "and box lift and accuracy"
 
 
 def test_the_same_run_gives_the_same_numbers(run):
@@ -145,6 +149,26 @@ def test_without_attention_in_deep_layers_there_is_no_index_but_a_peak(records_r
     assert summary["attenuation_index"]["mean"] is None
     wanted = "attention). It is undefined in the deep layers 12 to 15, and so is the attenuation index. Attention over"
     assert wanted in summary["sentence"]
+
+
+def test_layers_that_an_injected_map_holds_up_are_named_and_not_counted(run_of):
+    run = run_of(12, model="mini-llava-vif", pairs=((3, 4), (7, 13)))
+    summary, ratio = summary_dict(run), by_layer(run, "visual_ratio")
+    own = np.delete(ratio, [4, 13])
+    assert ratio.argmax() == 4
+    assert summary["attenuation_index"]["mean"] == pytest.approx(ratio[[12, 14, 15]].mean() / own.max(), rel=1e-6)
+    assert summary["attenuation_index_by_kind"]["count"]["mean"] < 0.5
+    assert [layer["layer"] for layer in summary["layers"] if layer["held_up"]] == [4, 13]
+    assert f"peaks at {own.max():.3g} in layer " in summary["sentence"]
+    assert f"averages {ratio[[12, 14, 15]].mean():.3g} over" in summary["sentence"]
+    assert "Not counted: layers 4, 13, where the injected map holds the ratio up." in summary["sentence"]
+
+
+def test_where_every_deep_layer_is_held_up_there_is_no_index(run_of):
+    pairs = ((6, 12), (7, 13), (8, 14), (9, 15))
+    summary = summary_dict(run_of(4, model="all deep", pairs=pairs))
+    assert summary["attenuation_index"] == {"mean": None, "low": None, "high": None}
+    assert "so is the attenuation index. Not counted: layers 12, 13, 14, 15, where" in summary["sentence"]
 
 
 def test_one_deep_layer_is_named_alone(run_of):

@@ -9,6 +9,7 @@ from vifscope.ablation.arms import ARMS, CONTROL, VIF
 from vifscope.ablation.result import SPREAD
 from vifscope.comparison.words import PAPER
 from vifscope.evidence.markdown import number, share, table
+from vifscope.summary import NO_INTERVAL
 
 Figures = dict[str, Any]
 
@@ -256,8 +257,8 @@ def _below(interval: Figures) -> bool:
 
 
 def _holds(interval: Figures | None, test: Callable[[Figures], bool]) -> bool | None:
-    """None where the interval is undefined."""
-    return None if not interval or interval["mean"] is None else bool(test(interval))
+    """None where the interval is undefined, as of a single image."""
+    return None if not interval or interval["low"] is None else bool(test(interval))
 
 
 def _points(interval: Figures | None) -> str:
@@ -277,5 +278,5 @@ def _told(interval: Figures | None, form: str, scale: float = 1) -> str:
     """A mean with its interval; "-" where it is undefined."""
     if not interval or interval["mean"] is None:
         return "-"
-    mean, low, high = (form.format(scale * interval[name]) for name in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    mean, *ends = (form.format(scale * interval[key]) for key in ("mean", "low", "high") if interval[key] is not None)
+    return f"{mean} [{', '.join(ends) or NO_INTERVAL}]"

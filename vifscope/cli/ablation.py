@@ -62,7 +62,7 @@ def progress_lines() -> Iterator[Callable[[str, int, int], None]]:
                 if total:
                     bar = opened.enter_context(progress_bar())
                 else:
-                    console.print(stage, highlight=False)
+                    console.print(Text(stage))
             if total:
                 bar(stage, done, total)
 
@@ -104,5 +104,6 @@ def _cell(measure: Measure, found: dict[str, Any] | None) -> str:
         return "-"
     if found["difference"] is None:
         return measure.shown(found["mean"])
-    sure = found["difference_low"] > 0 or found["difference_high"] < 0
+    low, high = found["difference_low"], found["difference_high"]
+    sure = low is not None and (low > 0 or high < 0)
     return f"{measure.shown(found['mean'])}\n{measure.shown(found['difference'], sign=True)}{'*' if sure else ' '}"

@@ -82,13 +82,13 @@ def _accuracy(other: dict[str, Any]) -> Table:
 def _accuracy_cells(change: dict[str, Any]) -> list[str]:
     if not change["n"]:
         return ["0", *["-"] * 5]
-    values = {key: 100 * change[key] for key in ("baseline", "other", "difference", "low", "high")}
+    values = {key: 100 * change[key] for key in ("baseline", "other", "difference")}
     return [
         str(change["n"]),
         f"{values['baseline']:.1f}",
         f"{values['other']:.1f}",
         f"{values['difference']:+.1f}",
-        f"{values['low']:+.1f} to {values['high']:+.1f}",
+        "-" if change["low"] is None else f"{100 * change['low']:+.1f} to {100 * change['high']:+.1f}",
         p_value(change["p"]),
     ]
 

@@ -292,7 +292,7 @@ def evaluate(
         console = Console()
         console.print(evaluation_view(results))
         if out is not None:
-            console.print(f"\n{out}", highlight=False, soft_wrap=True)
+            _print_files(console, out, [])
     _exit_where_some_failed(found.errors, len(found.records))
 
 
@@ -409,8 +409,10 @@ def train(
 
 @app.command()
 def card(
-    training: Annotated[Path, typer.Argument(help="Folder that `vifscope train` wrote.")] = Path("training"),
-    recipe: Annotated[str, typer.Option(help="Its recipe.")] = "mini-llava",
+    training: Annotated[
+        Path | None, typer.Argument(help="Folder that `vifscope train` wrote.", show_default="training")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="Its recipe.", show_default="mini-llava")] = None,
     blind: Annotated[Path | None, typer.Option(help="A model trained on text alone, for its column.")] = None,
     vif: Annotated[
         Path | None, typer.Option(help="Folder that `vifscope ablate` wrote: the card of its model with VIF.")
@@ -427,6 +429,12 @@ def card(
 
       vifscope card --vif runs/ablate-mini-llava-vif --notes notes.md
     """
+    others = {"TRAINING": training, "--recipe": recipe, "--blind": blind} if vif else {"--notes": notes}
+    if given := [name for name, value in others.items() if value is not None]:
+        raise UsageError(
+            f"{' and '.join(given)} {'say' if len(given) > 1 else 'says'} nothing {'with' if vif else 'without'} --vif",
+            expected="--vif with --notes alone, or a training's folder with --recipe and --blind",
+        )
     if vif is not None:
         from vifscope.ablation.card import write_vif_card
 
@@ -434,7 +442,7 @@ def card(
         return
     from vifscope.evidence.card import write_card
 
-    print(write_card(training, recipe, blind))
+    print(write_card(training or Path("training"), recipe or "mini-llava", blind))
 
 
 @contextmanager
@@ -510,9 +518,10 @@ def _print_summary(run: Run, as_json: bool) -> None:
 
 
 def _print_files(console: Console, path: Path, files: Sequence[str]) -> None:
-    console.print(f"\n{path}", highlight=False, soft_wrap=True)
-    for file in files:
-        console.print(f"  {file}", highlight=False, soft_wrap=True)
+    from rich.text import Text
+
+    lines = ["", str(path), *(f"  {file}" for file in files)]
+    console.print(Text("\n".join(lines)), soft_wrap=True)  # as they are: a name in brackets is no markup
 
 
 def _number(text: str | None) -> int | Literal["all"] | None:

@@ -26,7 +26,13 @@ class _Rate(ProgressColumn):
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A callback for `analyze` and `evaluate`: one line a stage, on stderr."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         tasks = {}
 

@@ -12,6 +12,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from vifscope.runs.manifest import BY_CONSTRUCTION
+
 COLUMNS = {
     "visual_ratio": "ratio",
     "ratio_lift": "lift",
@@ -60,7 +62,9 @@ def summary_view(summary: dict[str, Any]) -> Group:
     for layer, before in zip(layers, [layers[0], *layers], strict=False):
         if layer["deep"] and not before["deep"]:
             table.add_section()
-        table.add_row(str(layer["layer"]), *(_cell(layer[name]) for name in COLUMNS))
+        held_up = BY_CONSTRUCTION if layer["held_up"] else ()  # which are no finding, and so in brackets
+        cells = (f"({_cell(layer[name])})" if name in held_up else _cell(layer[name]) for name in COLUMNS)
+        table.add_row(str(layer["layer"]), *cells)
     curves = Table.grid(padding=(0, 2))
     for name, heading in COLUMNS.items():
         values = [layer[name] for layer in layers]

@@ -17,11 +17,9 @@ from vif_core.errors import UsageError
 from vifscope.comparison.pairs import METRICS, Side
 from vifscope.figures.frames import ALL, has_map, map_strip
 from vifscope.figures.scale import finest
+from vifscope.runs.manifest import BY_CONSTRUCTION
 from vifscope.stats import PairedDifference, bootstrap_mean, holm, mcnemar, paired_difference
 from vifscope.summary import groups
-
-BY_CONSTRUCTION = ("visual_ratio", "ratio_lift")
-"""Metrics that an injected map holds up whatever the model does: the ratio of its layer is at least alpha."""
 
 SCOPES = ("deep", "deep injected", "deep uninjected")
 """Means over the last quarter of the layers, and over those of them that are injected and that are not."""

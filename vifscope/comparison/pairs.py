@@ -15,6 +15,7 @@ from vifscope.figures.frames import image_units, measured_samples
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs import RunStore
 from vifscope.runs.configuration import differences
+from vifscope.runs.manifest import held_up_layers, vif_facts
 from vifscope.summary import shown_name
 
 METRICS = ("visual_ratio", "ratio_lift", "visual_entropy", "relative_entropy", "box_mass", "box_lift")
@@ -56,11 +57,8 @@ class Side:
 
     @property
     def held_up(self) -> list[int]:
-        """Those whose visual ratio is at least alpha by construction: the injected map lies on visual tokens alone.
-
-        In variant full-sequence it lies on every token, and in mid-feature there is none.
-        """
-        return [] if self.vif.get("variant") in ("full-sequence", "mid-feature") else self.injected
+        """Those whose visual ratio is at least alpha by construction."""
+        return held_up_layers(self.vif)
 
     @cached_property
     def units(self) -> np.ndarray:
@@ -94,7 +92,7 @@ def pair(runs: Sequence[RunStore]) -> list[Side]:
             next_step="Analyze with the same --seed",
         )
     sides = [
-        Side(name, run, _vif(run), [of[i] for i in shared], _values(run, shared), len(of) - len(shared))
+        Side(name, run, vif_facts(run.manifest), [of[i] for i in shared], _values(run, shared), len(of) - len(shared))
         for name, run, of in zip(_names(runs), runs, samples, strict=True)
     ]
     for side in sides[1:]:
@@ -114,11 +112,6 @@ def _refuse_other(first: RunStore, run: RunStore, fields: Sequence[str], what: s
             expected=f"runs of the same {what}",
             next_step=next_step,
         )
-
-
-def _vif(run: RunStore) -> dict[str, Any]:
-    model = run.manifest.get("model")
-    return (model.get("vif") or {}) if isinstance(model, dict) else {}
 
 
 def _values(run: RunStore, sample_ids: list[str]) -> dict[str, np.ndarray]:

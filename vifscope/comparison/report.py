@@ -13,7 +13,7 @@ from vifscope.comparison.words import p_value
 from vifscope.figures.theme import DARK, render
 from vifscope.runs.disk import make_folders, write_file
 from vifscope.runs.manifest import MANIFEST
-from vifscope.summary import short
+from vifscope.summary import NO_INTERVAL, short
 
 if TYPE_CHECKING:
     from vifscope.comparison.comparison import Comparison
@@ -89,19 +89,17 @@ def _cards(other: dict[str, Any], *, named: bool) -> Iterator[str]:
     ]
     for label, change, kind, form, unit, scale in changes:
         keys = ("percent", "percent_low", "percent_high") if kind else ("difference", "low", "high")
-        values = [change[key] for key in keys]
         heading = f"{other['name']}: {label}" if named else label
-        if None in values:
-            value, small = "undefined", ""
-        else:
-            middle, low, high = (form.format(scale * number) for number in values)
-            value, small = f"{middle}{unit}", f"95 % interval {low} to {high}"
+        known = [form.format(scale * change[key]) for key in keys if change[key] is not None]
+        value, small = f"{known[0]}{unit}" if known else "undefined", ""
+        if known:
+            small = f"95 % interval {known[1]} to {known[2]}" if len(known) > 1 else NO_INTERVAL
         yield f"<div><dt>{escape(heading)}</dt><dd>{value}<small>{small}</small></dd></div>"
 
 
 def _tables(other: dict[str, Any]) -> str:
-    accuracies = {"all": other["accuracy"]} | other["accuracy_by_kind"] | other["accuracy_by_size"]
-    rows = [[page.text(name), *_accuracy_cells(accuracy)] for name, accuracy in accuracies.items()]
+    groups = ({"all": other["accuracy"]}, other["accuracy_by_kind"], other["accuracy_by_size"])
+    rows = [[page.text(name), *_accuracy_cells(row)] for group in groups for name, row in group.items()]
     headings = ["", "n", "baseline", "this run", "difference", "only baseline right", "only this run right", "p"]
     layers = [
         [f"<td>{layer['layer']} <small>{'injected' if layer['injected'] else ''}</small></td>", *_layer_cells(layer)]

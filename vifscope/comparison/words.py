@@ -9,7 +9,7 @@ import pandas as pd
 
 from vifscope.comparison.frames import SCOPES
 from vifscope.comparison.pairs import Side
-from vifscope.summary import count, plain_numbers, short, shown_name
+from vifscope.summary import NO_INTERVAL, count, plain_numbers, short, shown_name
 
 PAPER = {"baseline": 5.3561, "other": 3.2335, "percent": -39.6}
 """Visual attention entropy in nats of LLaVA-v1.5-7B without and with VIF (paper section 5.3.4)."""
@@ -135,14 +135,17 @@ def _change_words(name: str, change: dict[str, Any]) -> str:
 def _accuracy_words(name: str, change: dict[str, Any]) -> str:
     if not change["n"]:
         return f"{name} is unknown, for no sample has an answer"
-    how, bounds = _course([100 * change[key] for key in ("difference", "low", "high")], "{:+.1f}", " points")
+    points = [None if change[key] is None else 100 * change[key] for key in ("difference", "low", "high")]
+    how, bounds = _course(points, "{:+.1f}", " points")
     before, after = (f"{100 * change[key]:.1f}" for key in ("baseline", "other"))
     return f"{name} {how} {before} to {after} % ({bounds}, p {_equals(p_value(change['p']))})"
 
 
-def _course(change: Sequence[float], form: str, unit: str) -> tuple[str, str]:
-    """Which way it went, and by how much with its interval."""
+def _course(change: Sequence[float | None], form: str, unit: str) -> tuple[str, str]:
+    """Which way it went, and by how much with its interval; without one nothing is clear."""
     middle, low, high = change
+    if low is None or high is None:
+        return "shows no clear change,", f"{form.format(middle)}{unit}, {NO_INTERVAL}"
     how = "rose from" if low > 0 else "fell from" if high < 0 else "shows no clear change,"
     return how, f"{form.format(middle)}{unit}, 95 % interval {form.format(low)} to {form.format(high)}"
 

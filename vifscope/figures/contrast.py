@@ -43,7 +43,7 @@ def curves_figure(curves: pd.DataFrame, *, theme: Theme = LIGHT, width_in: float
             _finish(axes, shown, bool(shown["mean"].notna().any()), metric, theme)
             if metric in NEUTRAL:
                 axes.axhline(NEUTRAL[metric], color=theme.muted, linewidth=0.8, linestyle="--", zorder=0.5)
-            axes.set_ylim(0, 1.08 * max(NEUTRAL.get(metric, 0), shown["high"].max()) or 1)
+            axes.set_ylim(0, 1.08 * max(NEUTRAL.get(metric, 0), *shown[["mean", "high"]].max().fillna(0)) or 1)
         _legend(figure, colours, theme, curves)
     return figure
 

@@ -77,7 +77,10 @@ def video_figure(frame: pd.DataFrame) -> go.Figure:
 
 def curves_figure(curves: pd.DataFrame) -> go.Figure:
     """Every metric by layer, a line a run with its 95 % band (`contrast.curves_figure`). curves: `curves_frame`."""
-    tops = {metric: np.nanmax([*shown["high"], NEUTRAL.get(metric, 0)]) for metric, shown in _by_metric(curves)}
+    tops = {
+        metric: np.nanmax([*shown["mean"], *shown["high"], NEUTRAL.get(metric, 0)])
+        for metric, shown in _by_metric(curves)
+    }
     ends = {metric: (0.0, 1.08 * top if top > 0 else 1.0) for metric, top in tops.items()}
     figure = _panels(curves, "mean", ends)
     for place, metric in enumerate(PANELS):
@@ -94,7 +97,8 @@ def differences_figure(differences: pd.DataFrame) -> go.Figure:
     by_layer = differences[differences["scope"] == "layer"]
     ends = {}
     for metric, shown in _by_metric(by_layer):
-        low, high = np.nanmin([*shown["low"], 0]), np.nanmax([*shown["high"], 0])
+        known = [0, *shown[["difference", "low", "high"]].to_numpy(float).ravel()]
+        low, high = np.nanmin(known), np.nanmax(known)
         air = 0.08 * (high - low) or 1.0
         ends[metric] = (low - air, high + air)
     figure = _panels(by_layer, "difference", ends, first=1)
@@ -112,12 +116,13 @@ def accuracy_figure(accuracy: pd.DataFrame) -> go.Figure:
         rows = names.merge(accuracy[accuracy["run"] == run].drop(columns="n"), on=["group", "name"], how="left")
         points = 100 * rows[["difference", "low", "high"]].to_numpy(float)
         name = plain(shortened(run, 28))
+        bounds = np.where(np.isnan(points[:, 1]), "no interval", "%{customdata[0]:.3g} to %{customdata[1]:.3g}")
         figure.add_scatter(
             x=points[:, 0], y=names.index + 0.5 * ((number + 0.5) / len(runs) - 0.5), mode="markers", name=name,
             marker={"size": 8, "color": RUNS[(number + 1) % len(RUNS)]}, customdata=points[:, 1:], showlegend=True,
             error_x={"type": "data", "symmetric": False, "array": points[:, 2] - points[:, 0],
                      "arrayminus": points[:, 0] - points[:, 1], "width": 0, "thickness": 2},
-            hovertemplate=f"{name}: %{{x:.3g}} (%{{customdata[0]:.3g}} to %{{customdata[1]:.3g}})<extra></extra>",
+            hovertemplate=[f"{name}: %{{x:.3g}} ({each})<extra></extra>" for each in bounds],
         )  # fmt: skip
     figure.add_vline(0, line={"color": INK, "width": 1, "dash": "dash"})
     for place in names.index[names["group"] != names["group"].shift()][1:]:

@@ -11,6 +11,9 @@ from vif_core.errors import UsageError
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 
+BY_CONSTRUCTION = ("visual_ratio", "ratio_lift")
+"""Metrics that an injected map holds up whatever the model does: the ratio of its layer is at least alpha."""
+
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the run at `path`. Raises UsageError where it is no run, or one of another schema."""
@@ -32,3 +35,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
             next_step="Open it with the vifscope that wrote it, or measure it again",
         )
     return manifest
+
+
+def vif_facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a manifest says of the model's VIF (pairs, alpha, preset, variant); empty without one."""
+    model = manifest.get("model")
+    return (model.get("vif") or {}) if isinstance(model, dict) else {}
+
+
+def held_up_layers(vif: dict[str, Any]) -> list[int]:
+    """Layers whose metrics BY_CONSTRUCTION are no finding: the injected map lies on visual tokens alone.
+
+    In variant full-sequence it lies on every token, and in mid-feature there is none. vif: `vif_facts`.
+    """
+    if vif.get("variant") in ("full-sequence", "mid-feature"):
+        return []
+    return sorted({int(injection) for _, injection in vif.get("pairs", ())})

@@ -154,6 +154,12 @@ def test_undefined_values_are_dashes(run_of):
     assert "nan" not in text.lower()
 
 
+def test_a_single_image_has_no_interval(run_of):
+    rows = [line.split() for line in printed(Comparison([run_of(1)] * 2).summary_dict()).splitlines()]
+    (overall,) = (row for row in rows if row[:2] == ["all", "1"])
+    assert overall[-2:] == ["-", "1"]
+
+
 def test_brackets_in_names_are_no_markup(found):
     evil = found | {"samples": "[bold]a[/bold] [x"}
     assert "[bold]a[/bold] [x" in printed(evil)

@@ -106,6 +106,37 @@ def test_figures_and_page_are_named_at_the_end(analyze, tmp_path):
         assert (tmp_path / "run" / file).exists()
 
 
+@pytest.mark.parametrize("name", ["[vif]", "[/x]", ":smile:"])
+def test_a_folder_is_named_as_it_is(analyze, command, data, model, tmp_path, name):
+    code, out, _ = analyze("--out", tmp_path / name)
+    assert (code, f"{tmp_path / name}\n" in out) == (0, True)
+    answers = tmp_path / name / "answers.jsonl"
+    code, out, _ = command("eval", "--model", model, "--data", data, "--out", answers)
+    assert (code, f"{answers}\n" in out) == (0, True)
+
+
+def test_figures_of_fewer_samples_are_not_named_as_those_of_a_run_that_grew(analyze, tmp_path):
+    _, out, _ = analyze("--figures", "--json", n=2)
+    assert "index.html" in json.loads(out)["files"]
+    assert json.loads(analyze("--json", n=2)[1])["files"] == json.loads(out)["files"]
+    assert json.loads(analyze("--json")[1])["files"] == []
+    assert "summary.csv" in json.loads(analyze("--figures", "--json")[1])["files"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["training", "--recipe", "r", "--blind", "b", "--vif", "x"], "TRAINING and --recipe and --blind say nothing"),
+        (["--blind", "b", "--vif", "x"], "--blind says nothing with --vif; expected --vif with --notes alone, or"),
+        (["training", "--notes", "n.md"], "--notes says nothing without --vif; expected"),
+    ],
+)
+def test_options_of_the_other_card_are_refused(command, arguments, line):
+    code, out, err = command("card", *arguments)
+    assert (code, out) == (2, "")
+    assert line in err
+
+
 def test_a_failed_sample_is_recorded_and_the_exit_code_is_3(analyze, data, tmp_path):
     rows = listed(data)
     write_listing(data, [{**rows[0], "image": "gone.png"}, {**rows[1], "question": ""}, rows[2]])

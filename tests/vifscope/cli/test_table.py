@@ -34,6 +34,14 @@ def test_there_is_a_row_a_layer_with_its_metrics(run):
         assert [float(value) for value in row[1:]] == pytest.approx([layer[n] for n in names], abs=0.006)
 
 
+def test_what_an_injected_map_holds_up_is_in_brackets(run_of):
+    rows = [line.split() for line in printed(summary_dict(run_of(2, model="lit", pairs=((7, 13),)))).splitlines()]
+    rows = [row for row in rows if len(row) == 6 and row[0].isdigit()]
+    for row in rows:
+        bracketed = [cell.startswith("(") and cell.endswith(")") for cell in row[1:]]
+        assert bracketed == [row[0] == "13"] * 2 + [False] * 3
+
+
 def test_the_finding_and_accuracies_follow(run):
     summary = summary_dict(run)
     text = " ".join(printed(summary).split())

@@ -105,6 +105,26 @@ def test_what_is_undefined_is_said_to_be_so(bare):
     assert not re.search(r"\bnan\b|\bNone\b", sentence)
 
 
+def test_a_single_image_shows_no_clear_change_and_has_no_interval(run_of, tmp_path):
+    comparison = Comparison([run_of(1, model="a"), run_of(1, model="b", pairs=((6, 13),))])
+    (other,) = comparison.summary_dict()["others"]
+    entropy = other["deep"]["deep injected"]["visual_entropy"]
+    assert entropy["difference"] < 0
+    assert (entropy["low"], entropy["percent_high"], other["accuracy"]["low"]) == (None, None, None)
+    assert "visual entropy shows no clear change, " in other["sentence"]
+    assert f"({entropy['percent']:+.1f} %, no interval: one image)" in other["sentence"]
+    assert not re.search("rose from|fell from", other["sentence"])
+    html = (comparison.write(tmp_path) / "index.html").read_text(encoding="utf-8")
+    assert f"<dd>{entropy['percent']:+.1f} %<small>no interval: one image</small></dd>" in html
+    assert not re.search(r"\bnan\b|\bNone\b", re.sub(r"base64,[^\"]*", "", html))
+    assert (tmp_path / "figures" / "accuracy.png").exists()
+    for name in comparison.figures:
+        comparison.interactive(name)
+    top = comparison.curves.query("metric == 'visual_entropy'")["mean"].max()
+    drawn = next(axes for axes in comparison.figure("curves").axes if "entropy (nats)" in axes.get_title())
+    assert drawn.get_ylim()[1] > top, "the axis holds a curve without a band"
+
+
 def test_a_third_run_is_held_against_the_first_over_what_all_share(baseline, with_vif, run_of):
     third = run_of(10, model="third")
     comparison = Comparison([baseline, with_vif, third])
@@ -150,6 +170,21 @@ def test_the_page_brackets_what_is_so_by_construction(written, found):
     layers = found["others"][0]["layers"]
     assert f"<td>({layers[13]['visual_ratio']['difference']:+.3f})<br>" in html
     assert f"<td>{layers[13]['visual_entropy']['difference']:+.2f}<br>" in html
+
+
+def test_kinds_and_sizes_of_one_name_have_a_row_each(found):
+    (other,) = found["others"]
+    kinds = {name: other["accuracy"] | {"n": n} for name, n in (("all", 901), ("small", 902))}
+    sizes = {"small": other["accuracy"] | {"n": 903}}
+    html = comparison_page(found | {"others": [other | {"accuracy_by_kind": kinds, "accuracy_by_size": sizes}]}, [])
+    assert [f'<td class="text">{name}</td><td>{n}</td>' in html for name, n in
+            (("all", 22), ("all", 901), ("small", 902), ("small", 903))] == [True] * 4  # fmt: skip
+
+
+def test_the_page_names_the_tests_of_accuracy(written):
+    _, html = written
+    note = " ".join(html.split())
+    assert "McNemar's exact test, or of Wilcoxon's over images where these have several questions each." in note
 
 
 def test_every_text_from_data_is_escaped(found):
