@@ -3,12 +3,13 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from vif_core.data.listed import unique_ids
 from vif_core.data.open import open_source
-from vif_core.data.sample import Sample
+from vif_core.data.sample import Sample, open_image
 from vif_core.errors import SampleError, UsageError
 
 
@@ -75,6 +76,28 @@ def test_a_broken_picture_and_an_empty_question_cost_only_their_sample(folder):
     for index, line in enumerate(("gone.png does not exist", "cannot be read", "empty question")):
         with pytest.raises(SampleError, match=line):
             source[index].open_images()
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.pgm", "grey.tiff", "grey.jp2"])
+def test_sixteen_bits_of_grey_become_eight(folder, name):
+    Image.fromarray(np.array([[0, 257], [32896, 65535]], dtype=np.uint16)).save(folder / name)
+    assert np.array_equal(np.asarray(open_image(folder / name, "s"))[..., 0], [[0, 1], [128, 255]])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_in_memory_become_eight_in_either_order_of_bytes(order):
+    grey = Image.frombytes("I;16B" if order == ">" else "I;16", (2, 1), np.array([514, 65535], order + "u2").tobytes())
+    assert np.array_equal(np.asarray(open_image(grey, "s"))[0, :, 0], [2, 255])
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_grey_of_an_unknown_range_is_refused_with_what_it_holds(folder, kind, mode):
+    grey = Image.fromarray(np.array([[-3, 70000]], dtype=kind))
+    grey.save(folder / "grey.tiff")
+    for image, name in ((grey, "its image"), (folder / "grey.tiff", r"image .*grey\.tiff")):
+        line = rf"sample s: {name} has grey values from -3(\.0)? to 70000(\.0)?, of mode {mode}; expected 8 or 16 bits"
+        with pytest.raises(SampleError, match=line):
+            open_image(image, "s")
 
 
 @pytest.mark.parametrize(
