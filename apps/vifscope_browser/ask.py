@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from dash import Dash, Input, Output, State, dcc, html, no_update
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vif_core.data.listed import Listed
 from vif_core.data.open import open_source
@@ -123,7 +123,7 @@ def picture_of(data_url: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             wide, high = image.size
             if wide * high <= MOST_PIXELS:
-                return as_rgb(ImageOps.exif_transpose(image), "a picture")
+                return as_rgb(image, "a picture")
     except BROKEN as error:
         raise SampleError(
             "a file that is no picture", expected=f"one of {', '.join(FORMATS)}", next_step="Save it anew as PNG"

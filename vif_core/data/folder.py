@@ -39,8 +39,8 @@ def open_listing(path: Path, rows: list[Row]) -> Listed:
 
     Fields: image (or images, a list), or of a video frames (a list in order) and fps (frames a second among them, 2
     where it is left out); question; optional: answer (`read_answer`), boxes ([[x0, y0, x1, y1], ...] in pixels of the
-    first image or frame), id, kind, size, system. Raises UsageError that names the row whose pictures, fps or boxes are
-    malformed.
+    first image or frame, upright as its EXIF says), id, kind, size, system. Raises UsageError that names the row whose
+    pictures, fps or boxes are malformed.
     """
     ids = unique_ids(row.values.get("id") for row in rows)
     samples = [_sample(row, sample_id, path.parent) for row, sample_id in zip(rows, ids, strict=True)]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vif_core.errors import SampleError
 
 Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in original pixels of the sample's first image or frame."""
+"""x0, y0, x1, y1 in original pixels of the sample's first image or frame, upright as `as_rgb` turns it."""
 
-BROKEN = (OSError, SyntaxError, TypeError, ValueError, Image.DecompressionBombError)
-"""What Pillow raises for files that are no pictures, or broken ones."""
+BROKEN = (OSError, SyntaxError, TypeError, ValueError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises for files that are no pictures, or broken ones, or have broken EXIF."""
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,14 @@ def open_image(image: Image.Image | Path, sample_id: str) -> Image.Image:
 
 
 def as_rgb(image: Image.Image, name: str) -> Image.Image:
-    """A picture in RGB; 16 bits of grey become 8, so that 65535 is white.
+    """A picture in RGB, upright: turned as its EXIF orientation says. 16 bits of grey become 8, so that 65535 is white.
 
     name: what the error line calls it. Raises SampleError for grey of 32 bits or floats, of which nobody can tell what
     is white, and one of BROKEN where the picture is.
     """
+    upright = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        image = image.convert("I").point(lambda grey: grey / 257 + 0.5)  # Pillow would cut at 255
+        upright = upright.convert("I").point(lambda grey: grey / 257 + 0.5)  # Pillow would cut at 255
     elif image.mode in ("I", "F"):
         low, high = image.getextrema()
         raise SampleError(
@@ -134,4 +136,4 @@ def as_rgb(image: Image.Image, name: str) -> Image.Image:
             expected="8 or 16 bits",
             next_step="Save it as such",
         )
-    return image.convert("RGB")
+    return upright.convert("RGB")

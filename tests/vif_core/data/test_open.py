@@ -5,10 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vif_core.data.listed import unique_ids
-from vif_core.data.open import open_source
+from vif_core.data.open import open_source, open_training
 from vif_core.data.sample import Sample, open_image
 from vif_core.errors import SampleError, UsageError
 
@@ -76,6 +76,28 @@ def test_a_broken_picture_and_an_empty_question_cost_only_their_sample(folder):
     for index, line in enumerate(("gone.png does not exist", "cannot be read", "empty question")):
         with pytest.raises(SampleError, match=line):
             source[index].open_images()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright_once(folder, orientation):
+    stored = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(stored).save(folder / "turned.png", exif=exif)
+    path = write(folder, [{"image": "turned.png", "question": "Q?", "answer": "A"}])
+    flipped, mirrored = stored[::-1], stored[:, ::-1]
+    upright = [stored, mirrored, mirrored[::-1], flipped, *(np.swapaxes(view, 0, 1) for view in (stored, flipped))]
+    upright += [np.swapaxes(view, 0, 1) for view in (mirrored[::-1], mirrored)]
+    analysed, trained = open_source(path)[0].opened(), open_training(path)[0]
+    for (image,) in (analysed.images, analysed.open_images(), trained.open_images()):
+        assert np.array_equal(np.asarray(image), upright[orientation - 1])
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF", b"Exif\0\0MM\0*\0\0"], ids=["no header", "cut short"])
+def test_broken_exif_costs_only_its_sample(folder, exif):
+    Image.new("RGB", (4, 4)).save(folder / "odd.webp", exif=exif)
+    with pytest.raises(SampleError, match=r"image .*odd\.webp cannot be read"):
+        open_image(folder / "odd.webp", "s")
 
 
 @pytest.mark.parametrize("name", ["grey.png", "grey.pgm", "grey.tiff", "grey.jp2"])
