@@ -41,11 +41,12 @@ class Row:
 def read_rows(path: Path) -> list[Row]:
     """Rows of a JSON list or of JSON lines. Raises UsageError that names the line which is not a JSON object."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte-order mark before it
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read ({error})", expected="a listing in UTF-8") from error
     if path.suffix == ".jsonl":
-        numbered = [(f"{path} line {number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = text.split("\n")  # str.splitlines would also split at what may stand within JSON, such as U+2028
+        numbered = [(f"{path} line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
         parsed = [(where, _parse(where, line)) for where, line in numbered]
     else:
         values = _parse(str(path), text)

@@ -49,6 +49,17 @@ def test_a_listing_opens_as_json_lines_or_as_a_json_list(folder):
         assert open_source(write(folder, rows, name))[0].answer is None
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "b.json"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte-order mark"])
+def test_any_character_of_json_is_read_with_either_end_of_lines(folder, name, end, mark):
+    asked = ["One\u2028or\u2029two\x85?", "Which?"]
+    rows = [json.dumps({"image": "red.png", "question": each}, ensure_ascii=False) for each in asked]
+    text = end.join([*rows, ""]) if name == "a.jsonl" else f"[{end}{(',' + end).join(rows)}{end}]"
+    (folder / name).write_bytes(mark + text.encode())
+    assert [sample.question for sample in open_source(folder / name).samples] == asked
+
+
 @pytest.mark.parametrize(
     ("given", "answer"), [(["red", "crimson"], "red"), ({"answer": "red"}, "red"), (True, "yes"), (0, "0"), ([], None)]
 )
