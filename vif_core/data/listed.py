@@ -73,12 +73,14 @@ def unique_ids(raw: Iterable[object]) -> list[str]:
     ['a-b.jpg', '000001', 'a-b.jpg-2']
     """
     seen: set[str] = set()
+    repeats: dict[str, int] = {}  # next suffix by stem: counting anew for each row would take time squared
     ids = []
     for index, value in enumerate(raw):
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", str(value)) if value not in (None, "") else f"{index:06d}"
-        name, repeat = stem, 2
+        name = stem
         while name in seen:
-            name, repeat = f"{stem}-{repeat}", repeat + 1
+            repeats[stem] = repeats.get(stem, 1) + 1
+            name = f"{stem}-{repeats[stem]}"
         seen.add(name)
         ids.append(name)
     return ids

@@ -1,6 +1,8 @@
 """What stands after --data opens as samples, or says in one line why not."""
 
+import itertools
 import json
+import random
 import sys
 
 import numpy as np
@@ -264,6 +266,42 @@ def test_a_llava_file_without_any_image_is_refused(folder):
 
 def test_ids_are_unique_and_made_of_safe_characters():
     assert unique_ids(["a b", "a/b", "", None, "a-b"]) == ["a-b", "a-b-2", "000002", "000003", "a-b-3"]
+
+
+def test_repeats_are_counted_on_past_ids_that_look_like_theirs():
+    def first_free(raw):
+        found = []
+        for stem in raw:
+            names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+            found.append(next(name for name in names if name not in found))
+        return found
+
+    drawn = random.Random(0)
+    for _ in range(200):
+        raw = drawn.choices(["a", "a-2", "a-2-2", "a-3", "b"], k=12)
+        assert unique_ids(raw) == first_free(raw)
+
+
+def test_many_equal_ids_take_a_like_number_of_steps_each():
+    assert unique_ids(["a"] * 20_000) == ["a", *(f"a-{i}" for i in range(2, 20_001))]
+
+    def steps(rows):
+        taken = 0
+
+        def count(*_):
+            nonlocal taken
+            taken += 1
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            unique_ids(["a"] * rows)
+        finally:
+            sys.settrace(before)
+        return taken
+
+    assert steps(400) < 2.5 * steps(200)
 
 
 def test_specks_opens_by_name_and_split():
