@@ -61,6 +61,23 @@ def read_rows(path: Path) -> list[Row]:
     return [Row(where, value) for where, value in parsed]
 
 
+def read_names(value: Any, row: Row, seen: str, example: str) -> list[str]:
+    """Names of files from one or a list of them. Raises UsageError for anything else, and for data in place of a name.
+
+    seen, example: what the files are ("image"), and a row that names one, for the error line.
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{row.where} names no {seen}", expected=f"a path, as in {example}")
+    if any(name.startswith("data:") for name in names):
+        raise UsageError(
+            f"{row.where} has a data: address as its {seen}",
+            expected=f"a path, as in {example}",
+            next_step="Save it as a file",
+        )
+    return names
+
+
 def fingerprint(path: Path) -> str:
     """Identity of a listing: its bytes. Pictures are left out, so that a mended one can be added to a run."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -14,6 +14,9 @@ from vif_core.data.open import open_source, open_training
 from vif_core.data.sample import Sample, open_image
 from vif_core.errors import SampleError, UsageError
 
+TURNS = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "Red."}]
+DATA = "data:image/png;base64," + "A" * 5000
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -257,6 +260,38 @@ def test_an_unreadable_conversation_is_refused_with_its_row(folder, conversation
     path = write(folder, [{"image": "red.png", "conversations": conversation}], "llava.json")
     with pytest.raises(UsageError, match="entry 1 has no readable conversation"):
         open_source(path)
+
+
+@pytest.mark.parametrize("opener", [open_source, open_training])
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"image": "red.png"}, "has no readable conversation; expected"),
+        ({"image": 3, "conversations": TURNS}, "names no image; expected a path, as in"),
+        ({"image": ["red.png", 3], "conversations": TURNS}, "names no image; expected a path"),
+        ({"image": {"path": "red.png"}, "conversations": TURNS}, "names no image; expected a path"),
+        ({"images": [{"path": "red.png"}], "conversations": TURNS}, "names no image; expected a path"),
+        ({"image": DATA, "conversations": TURNS}, "has a data: address as its image; expected a path"),
+    ],
+    ids=["no conversation", "number", "a number among names", "object", "objects", "data"],
+)
+def test_a_malformed_llava_row_is_refused_in_a_short_line(folder, opener, row, line):
+    path = write(folder, [{"image": "red.png", "conversations": TURNS}, row], "llava.json")
+    with pytest.raises(UsageError, match=rf"llava\.json entry 2 {line}") as caught:
+        opener(path)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_listing_s_picture_as_data_is_refused_in_a_short_line(folder):
+    with pytest.raises(UsageError, match="line 1 has a data: address as its image; expected a path, as in") as caught:
+        open_source(write(folder, [{"image": DATA, "question": "Q?"}]))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_name_that_is_too_long_for_a_file_costs_only_its_sample(folder):
+    source = open_source(write(folder, [{"image": "a" * 300, "conversations": TURNS}], "llava.json"))
+    with pytest.raises(SampleError, match="cannot be read"):
+        source[0].open_images()
 
 
 def test_a_llava_file_without_any_image_is_refused(folder):
