@@ -14,11 +14,11 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from dash import Dash, Input, Output, State, dcc, html, no_update
-from PIL import Image, ImageOps
+from PIL import Image
 
 from vif_core.data.listed import Listed
 from vif_core.data.open import open_source
-from vif_core.data.sample import Sample
+from vif_core.data.sample import BROKEN, Sample, as_rgb
 from vif_core.errors import SampleError, UsageError, VifError
 from vifscope_browser.address import address_of
 from vifscope_browser.catalogue import Browsed, Catalogue
@@ -123,8 +123,8 @@ def picture_of(data_url: str) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             wide, high = image.size
             if wide * high <= MOST_PIXELS:
-                return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+                return as_rgb(image, "a picture")
+    except BROKEN as error:
         raise SampleError(
             "a file that is no picture", expected=f"one of {', '.join(FORMATS)}", next_step="Save it anew as PNG"
         ) from error

@@ -31,6 +31,10 @@ def test_an_uploaded_picture_is_read(kind):
     assert picture_of(data_url(Image.new("RGB", (40, 30), "red"), kind)).size == (40, 30)
 
 
+def test_sixteen_bits_of_grey_become_eight():
+    assert picture_of(data_url(Image.new("I;16", (1, 1), 32896))).getpixel((0, 0)) == (128, 128, 128)
+
+
 @pytest.mark.parametrize(
     ("sent", "line"),
     [

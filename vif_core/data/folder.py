@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from vif_core.data.listed import Listed, Row, fingerprint, unique_ids
+from vif_core.data.listed import Listed, Row, fingerprint, read_names, unique_ids
 from vif_core.data.sample import Box, Sample
 from vif_core.errors import UsageError
 
@@ -39,8 +39,8 @@ def open_listing(path: Path, rows: list[Row]) -> Listed:
 
     Fields: image (or images, a list), or of a video frames (a list in order) and fps (frames a second among them, 2
     where it is left out); question; optional: answer (`read_answer`), boxes ([[x0, y0, x1, y1], ...] in pixels of the
-    first image or frame), id, kind, size, system. Raises UsageError that names the row whose pictures, fps or boxes are
-    malformed.
+    first image or frame, upright as its EXIF says), id, kind, size, system. Raises UsageError that names the row whose
+    pictures, fps or boxes are malformed.
     """
     ids = unique_ids(row.values.get("id") for row in rows)
     samples = [_sample(row, sample_id, path.parent) for row, sample_id in zip(rows, ids, strict=True)]
@@ -87,14 +87,11 @@ def _sample(row: Row, sample_id: str, folder: Path) -> Sample:
     if filmed and ("image" in values or "images" in values):
         raise UsageError(f"{row.where} names images and frames", expected="one of them, as in " + VIDEO_EXAMPLE)
     names = values["frames"] if filmed else values.get("images", values.get("image"))
-    names = [names] if isinstance(names, str) else names
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        seen, example = ("frame", VIDEO_EXAMPLE) if filmed else ("image", EXAMPLE)
-        raise UsageError(f"{row.where} names no {seen}", expected=f"a path, as in {example}")
+    seen, example = ("frame", VIDEO_EXAMPLE) if filmed else ("image", EXAMPLE)
+    paths = tuple(folder / name for name in read_names(names, row, seen, example))
     fps = values.get("fps", Sample.fps)
     if not isinstance(fps, int | float) or isinstance(fps, bool) or not 0 < fps < math.inf:
         raise UsageError(f"{row.where} has the fps {fps!r}", expected="frames a second, a number above 0")
-    paths = tuple(folder / name for name in names)
     return Sample(
         sample_id,
         () if filmed else paths,

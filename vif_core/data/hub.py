@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from vif_core.data.conversation import Conversation
 from vif_core.data.folder import read_answer, read_boxes
 from vif_core.data.llava import Turn, first_turn, read_conversation
-from vif_core.data.sample import Sample
+from vif_core.data.sample import BROKEN, Sample, as_rgb
 from vif_core.errors import SampleError, UsageError, VifError
 
 if TYPE_CHECKING:
@@ -156,6 +156,6 @@ def _images(value: Any, sample_id: str) -> tuple[Image.Image, ...]:
 def _image(value: Any, sample_id: str) -> Image.Image:
     try:
         with Image.open(io.BytesIO(value["bytes"]) if value["bytes"] else value["path"]) as opened:
-            return opened.convert("RGB")
-    except (OSError, TypeError, KeyError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            return as_rgb(opened, f"sample {sample_id}: its image")
+    except (KeyError, *BROKEN) as error:
         raise SampleError(f"sample {sample_id}: its image cannot be read ({error})", expected="a picture") from error

@@ -41,11 +41,12 @@ class Row:
 def read_rows(path: Path) -> list[Row]:
     """Rows of a JSON list or of JSON lines. Raises UsageError that names the line which is not a JSON object."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a byte-order mark before it
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read ({error})", expected="a listing in UTF-8") from error
     if path.suffix == ".jsonl":
-        numbered = [(f"{path} line {number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        lines = text.split("\n")  # str.splitlines would also split at what may stand within JSON, such as U+2028
+        numbered = [(f"{path} line {number}", line) for number, line in enumerate(lines, 1) if line.strip()]
         parsed = [(where, _parse(where, line)) for where, line in numbered]
     else:
         values = _parse(str(path), text)
@@ -60,6 +61,23 @@ def read_rows(path: Path) -> list[Row]:
     return [Row(where, value) for where, value in parsed]
 
 
+def read_names(value: Any, row: Row, seen: str, example: str) -> list[str]:
+    """Names of files from one or a list of them. Raises UsageError for anything else, and for data in place of a name.
+
+    seen, example: what the files are ("image"), and a row that names one, for the error line.
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{row.where} names no {seen}", expected=f"a path, as in {example}")
+    if any(name.startswith("data:") for name in names):
+        raise UsageError(
+            f"{row.where} has a data: address as its {seen}",
+            expected=f"a path, as in {example}",
+            next_step="Save it as a file",
+        )
+    return names
+
+
 def fingerprint(path: Path) -> str:
     """Identity of a listing: its bytes. Pictures are left out, so that a mended one can be added to a run."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -72,12 +90,14 @@ def unique_ids(raw: Iterable[object]) -> list[str]:
     ['a-b.jpg', '000001', 'a-b.jpg-2']
     """
     seen: set[str] = set()
+    repeats: dict[str, int] = {}  # next suffix by stem: counting anew for each row would take time squared
     ids = []
     for index, value in enumerate(raw):
         stem = re.sub(r"[^A-Za-z0-9._-]+", "-", str(value)) if value not in (None, "") else f"{index:06d}"
-        name, repeat = stem, 2
+        name = stem
         while name in seen:
-            name, repeat = f"{stem}-{repeat}", repeat + 1
+            repeats[stem] = repeats.get(stem, 1) + 1
+            name = f"{stem}-{repeats[stem]}"
         seen.add(name)
         ids.append(name)
     return ids

@@ -6,18 +6,22 @@ An analysis asks the first question of each row; training reads all of its excha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import exists  # False, where Path's raises, for names that the system does not take
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
 
 from vif_core.data.conversation import Conversation, Exchange, ListedConversations, Part
-from vif_core.data.listed import Listed, Row, fingerprint, unique_ids
+from vif_core.data.listed import Listed, Row, fingerprint, read_names, unique_ids
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError
 
 PLACEHOLDER = "<image>"
 """Stands for an image in the text of a conversation, whatever the model's own placeholder is."""
+
+_TURNS = '[{"from": "human", "value": "<image> ..."}, {"from": "gpt", "value": "..."}]'
+EXAMPLE = f'{{"image": "kitchen.jpg", "conversations": {_TURNS}}}'
 
 
 class Turn(NamedTuple):
@@ -81,7 +85,8 @@ def read_conversation(
 def open_conversations(path: Path, rows: list[Row]) -> ListedConversations:
     """Conversations of a LLaVA file, text-only rows included; rows that cannot be used are counted in `skipped`.
 
-    Image paths count from the file's folder, or from `images` in it. Raises UsageError if no row can be used.
+    Image paths count from the file's folder, or from `images` in it. Raises UsageError if no row can be used, and for a
+    row whose image or conversation is malformed.
     """
     ids = unique_ids(row.values.get("id") for row in rows)
     found, refused = [], []
@@ -100,14 +105,15 @@ def open_conversations(path: Path, rows: list[Row]) -> ListedConversations:
 def open_llava(path: Path, rows: list[Row]) -> Listed:
     """Samples of a LLaVA file; rows without an image are left out and counted in `skipped`.
 
-    Image paths count from the file's folder, or from `images` in it. Raises UsageError if no row has an image.
+    Image paths count from the file's folder, or from `images` in it. Raises UsageError if no row has an image, and for
+    a row whose image or conversation is malformed.
     """
     ids = unique_ids(row.values.get("id") for row in rows)
     samples = []
     for row, sample_id in zip(rows, ids, strict=True):
         images = _images(path, row)
         if images:
-            turn = first_turn(row.values["conversations"], row.where)
+            turn = first_turn(row.values.get("conversations"), row.where)
             samples.append(Sample(sample_id, images, turn.question, turn.answer, system=turn.system))
     if not samples:
         raise UsageError(f"none of the {len(rows)} rows of {path} has an image", expected='rows with the key "image"')
@@ -128,10 +134,7 @@ def _spoken(conversation: Any, where: str) -> Iterator[tuple[str, str]]:
             if speaker in _SPEAKERS:
                 yield _SPEAKERS[speaker], text
     except (AttributeError, TypeError) as error:
-        raise UsageError(
-            f"{where} has no readable conversation",
-            expected='[{"from": "human", "value": "<image> ..."}, {"from": "gpt", "value": "..."}]',
-        ) from error
+        raise UsageError(f"{where} has no readable conversation", expected=_TURNS) from error
 
 
 def _parts(question: str) -> tuple[Part, ...]:
@@ -153,10 +156,10 @@ def _parts(question: str) -> tuple[Part, ...]:
 
 
 def _images(path: Path, row: Row) -> tuple[Path, ...]:
-    names = row.values.get("image") or row.values.get("images") or []
-    return tuple(_find(path.parent, name) for name in ([names] if isinstance(names, str) else names))
+    names = row.values.get("image") or row.values.get("images")
+    return tuple(_find(path.parent, name) for name in read_names(names, row, "image", EXAMPLE)) if names else ()
 
 
 def _find(folder: Path, name: str) -> Path:
     within = folder / "images" / name
-    return within if not (folder / name).exists() and within.exists() else folder / name
+    return within if not exists(folder / name) and exists(within) else folder / name

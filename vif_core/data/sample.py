@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from vif_core.errors import SampleError
 
 Box = tuple[float, float, float, float]
-"""x0, y0, x1, y1 in original pixels of the sample's first image or frame."""
+"""x0, y0, x1, y1 in original pixels of the sample's first image or frame, upright as `as_rgb` turns it."""
+
+BROKEN = (OSError, SyntaxError, TypeError, ValueError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises for files that are no pictures, or broken ones, or have broken EXIF."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +104,36 @@ def sample_order(source: Source, seed: int) -> list[int]:
 
 
 def open_image(image: Image.Image | Path, sample_id: str) -> Image.Image:
-    """A sample's image in RGB. Raises SampleError where it is missing or broken."""
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
+    """A sample's image as `as_rgb` gives it. Raises SampleError where it is missing or broken, and as that does."""
+    name = f"sample {sample_id}: " + ("its image" if isinstance(image, Image.Image) else f"image {image}")
     try:
+        if isinstance(image, Image.Image):
+            return as_rgb(image, name)
         with Image.open(image) as opened:
-            return opened.convert("RGB")
+            return as_rgb(opened, name)
     except FileNotFoundError:
-        seen, cause = f"sample {sample_id}: image {image} does not exist", None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        seen, cause = f"sample {sample_id}: image {image} cannot be read ({error})", error
+        seen, cause = f"{name} does not exist", None
+    except BROKEN as error:
+        seen, cause = f"{name} cannot be read ({error})", error
     raise SampleError(
         seen, expected="a picture that Pillow opens", next_step="Mend the file or its path, then run again"
     ) from cause
+
+
+def as_rgb(image: Image.Image, name: str) -> Image.Image:
+    """A picture in RGB, upright: turned as its EXIF orientation says. 16 bits of grey become 8, so that 65535 is white.
+
+    name: what the error line calls it. Raises SampleError for grey of 32 bits or floats, of which nobody can tell what
+    is white, and one of BROKEN where the picture is.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        upright = upright.convert("I").point(lambda grey: grey / 257 + 0.5)  # Pillow would cut at 255
+    elif image.mode in ("I", "F"):
+        low, high = image.getextrema()
+        raise SampleError(
+            f"{name} has grey values from {low} to {high}, of mode {image.mode}",
+            expected="8 or 16 bits",
+            next_step="Save it as such",
+        )
+    return upright.convert("RGB")

@@ -1,9 +1,11 @@
 """Data sets of the hub give samples by their columns' usual names."""
 
+import io
 import os
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vif_core.data.hub import HubSource, open_hub
 from vif_core.errors import SampleError, UsageError, VifError
@@ -50,6 +52,24 @@ def test_a_broken_picture_costs_only_its_sample():
     source = HubSource(rows.cast_column("image", datasets.Image()), "d")
     with pytest.raises(SampleError, match="sample 000000: its image cannot be read"):
         source[0]
+
+
+def test_sixteen_bits_of_grey_become_eight():
+    encoded = io.BytesIO()
+    Image.fromarray(np.array([[0, 32896, 65535]], dtype=np.uint16)).save(encoded, "PNG")
+    rows = datasets.Dataset.from_dict({"image": [{"bytes": encoded.getvalue(), "path": None}], "question": ["Which?"]})
+    (picture,) = HubSource(rows.cast_column("image", datasets.Image()), "d")[0].images
+    assert np.array_equal(np.asarray(picture)[0, :, 0], [0, 128, 255])
+
+
+def test_a_picture_is_turned_as_its_exif_says():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    encoded = io.BytesIO()
+    picture(6).save(encoded, "JPEG", exif=exif)
+    rows = datasets.Dataset.from_dict({"image": [{"bytes": encoded.getvalue(), "path": None}], "question": ["Which?"]})
+    sample = HubSource(rows.cast_column("image", datasets.Image()), "d")[0]
+    assert [image.size for image in (*sample.images, *sample.open_images())] == [(4, 6)] * 2
 
 
 def test_the_same_rows_have_the_same_fingerprint():

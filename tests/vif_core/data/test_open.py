@@ -1,15 +1,21 @@
 """What stands after --data opens as samples, or says in one line why not."""
 
+import itertools
 import json
+import random
 import sys
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from vif_core.data.listed import unique_ids
-from vif_core.data.open import open_source
-from vif_core.data.sample import Sample
+from vif_core.data.open import open_source, open_training
+from vif_core.data.sample import Sample, open_image
 from vif_core.errors import SampleError, UsageError
+
+TURNS = [{"from": "human", "value": "Which?"}, {"from": "gpt", "value": "Red."}]
+DATA = "data:image/png;base64," + "A" * 5000
 
 
 @pytest.fixture
@@ -48,6 +54,17 @@ def test_a_listing_opens_as_json_lines_or_as_a_json_list(folder):
         assert open_source(write(folder, rows, name))[0].answer is None
 
 
+@pytest.mark.parametrize("name", ["a.jsonl", "b.json"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "byte-order mark"])
+def test_any_character_of_json_is_read_with_either_end_of_lines(folder, name, end, mark):
+    asked = ["One\u2028or\u2029two\x85?", "Which?"]
+    rows = [json.dumps({"image": "red.png", "question": each}, ensure_ascii=False) for each in asked]
+    text = end.join([*rows, ""]) if name == "a.jsonl" else f"[{end}{(',' + end).join(rows)}{end}]"
+    (folder / name).write_bytes(mark + text.encode())
+    assert [sample.question for sample in open_source(folder / name).samples] == asked
+
+
 @pytest.mark.parametrize(
     ("given", "answer"), [(["red", "crimson"], "red"), ({"answer": "red"}, "red"), (True, "yes"), (0, "0"), ([], None)]
 )
@@ -75,6 +92,50 @@ def test_a_broken_picture_and_an_empty_question_cost_only_their_sample(folder):
     for index, line in enumerate(("gone.png does not exist", "cannot be read", "empty question")):
         with pytest.raises(SampleError, match=line):
             source[index].open_images()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright_once(folder, orientation):
+    stored = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(stored).save(folder / "turned.png", exif=exif)
+    path = write(folder, [{"image": "turned.png", "question": "Q?", "answer": "A"}])
+    flipped, mirrored = stored[::-1], stored[:, ::-1]
+    upright = [stored, mirrored, mirrored[::-1], flipped, *(np.swapaxes(view, 0, 1) for view in (stored, flipped))]
+    upright += [np.swapaxes(view, 0, 1) for view in (mirrored[::-1], mirrored)]
+    analysed, trained = open_source(path)[0].opened(), open_training(path)[0]
+    for (image,) in (analysed.images, analysed.open_images(), trained.open_images()):
+        assert np.array_equal(np.asarray(image), upright[orientation - 1])
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0no TIFF", b"Exif\0\0MM\0*\0\0"], ids=["no header", "cut short"])
+def test_broken_exif_costs_only_its_sample(folder, exif):
+    Image.new("RGB", (4, 4)).save(folder / "odd.webp", exif=exif)
+    with pytest.raises(SampleError, match=r"image .*odd\.webp cannot be read"):
+        open_image(folder / "odd.webp", "s")
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.pgm", "grey.tiff", "grey.jp2"])
+def test_sixteen_bits_of_grey_become_eight(folder, name):
+    Image.fromarray(np.array([[0, 257], [32896, 65535]], dtype=np.uint16)).save(folder / name)
+    assert np.array_equal(np.asarray(open_image(folder / name, "s"))[..., 0], [[0, 1], [128, 255]])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sixteen_bits_in_memory_become_eight_in_either_order_of_bytes(order):
+    grey = Image.frombytes("I;16B" if order == ">" else "I;16", (2, 1), np.array([514, 65535], order + "u2").tobytes())
+    assert np.array_equal(np.asarray(open_image(grey, "s"))[0, :, 0], [2, 255])
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_grey_of_an_unknown_range_is_refused_with_what_it_holds(folder, kind, mode):
+    grey = Image.fromarray(np.array([[-3, 70000]], dtype=kind))
+    grey.save(folder / "grey.tiff")
+    for image, name in ((grey, "its image"), (folder / "grey.tiff", r"image .*grey\.tiff")):
+        line = rf"sample s: {name} has grey values from -3(\.0)? to 70000(\.0)?, of mode {mode}; expected 8 or 16 bits"
+        with pytest.raises(SampleError, match=line):
+            open_image(image, "s")
 
 
 @pytest.mark.parametrize(
@@ -201,6 +262,38 @@ def test_an_unreadable_conversation_is_refused_with_its_row(folder, conversation
         open_source(path)
 
 
+@pytest.mark.parametrize("opener", [open_source, open_training])
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"image": "red.png"}, "has no readable conversation; expected"),
+        ({"image": 3, "conversations": TURNS}, "names no image; expected a path, as in"),
+        ({"image": ["red.png", 3], "conversations": TURNS}, "names no image; expected a path"),
+        ({"image": {"path": "red.png"}, "conversations": TURNS}, "names no image; expected a path"),
+        ({"images": [{"path": "red.png"}], "conversations": TURNS}, "names no image; expected a path"),
+        ({"image": DATA, "conversations": TURNS}, "has a data: address as its image; expected a path"),
+    ],
+    ids=["no conversation", "number", "a number among names", "object", "objects", "data"],
+)
+def test_a_malformed_llava_row_is_refused_in_a_short_line(folder, opener, row, line):
+    path = write(folder, [{"image": "red.png", "conversations": TURNS}, row], "llava.json")
+    with pytest.raises(UsageError, match=rf"llava\.json entry 2 {line}") as caught:
+        opener(path)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_listing_s_picture_as_data_is_refused_in_a_short_line(folder):
+    with pytest.raises(UsageError, match="line 1 has a data: address as its image; expected a path, as in") as caught:
+        open_source(write(folder, [{"image": DATA, "question": "Q?"}]))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_name_that_is_too_long_for_a_file_costs_only_its_sample(folder):
+    source = open_source(write(folder, [{"image": "a" * 300, "conversations": TURNS}], "llava.json"))
+    with pytest.raises(SampleError, match="cannot be read"):
+        source[0].open_images()
+
+
 def test_a_llava_file_without_any_image_is_refused(folder):
     with pytest.raises(UsageError, match="none of the 1 rows"):
         open_source(write(folder, [{"conversations": []}], "llava.json"))
@@ -208,6 +301,42 @@ def test_a_llava_file_without_any_image_is_refused(folder):
 
 def test_ids_are_unique_and_made_of_safe_characters():
     assert unique_ids(["a b", "a/b", "", None, "a-b"]) == ["a-b", "a-b-2", "000002", "000003", "a-b-3"]
+
+
+def test_repeats_are_counted_on_past_ids_that_look_like_theirs():
+    def first_free(raw):
+        found = []
+        for stem in raw:
+            names = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+            found.append(next(name for name in names if name not in found))
+        return found
+
+    drawn = random.Random(0)
+    for _ in range(200):
+        raw = drawn.choices(["a", "a-2", "a-2-2", "a-3", "b"], k=12)
+        assert unique_ids(raw) == first_free(raw)
+
+
+def test_many_equal_ids_take_a_like_number_of_steps_each():
+    assert unique_ids(["a"] * 20_000) == ["a", *(f"a-{i}" for i in range(2, 20_001))]
+
+    def steps(rows):
+        taken = 0
+
+        def count(*_):
+            nonlocal taken
+            taken += 1
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            unique_ids(["a"] * rows)
+        finally:
+            sys.settrace(before)
+        return taken
+
+    assert steps(400) < 2.5 * steps(200)
 
 
 def test_specks_opens_by_name_and_split():
