@@ -47,7 +47,11 @@ class Conversation:
 
     @classmethod
     def of(cls, sample: Sample) -> Conversation:
-        """One exchange, images before the question. Raises SampleError for a video, which training does not read."""
+        """One exchange, images before the question; an answer of white space alone is none.
+
+        Raises SampleError for an empty question, and for a video, which training does not read.
+        """
+        sample.check()
         if sample.frames:
             raise SampleError(
                 f"sample {sample.sample_id} is a video",
@@ -55,7 +59,8 @@ class Conversation:
                 next_step="Give its frames as images, or leave the sample out",
             )
         question = (*[None] * len(sample.images), sample.question.strip())
-        exchange = Exchange(question, sample.answer, sample.boxes)
+        answer = sample.answer if (sample.answer or "").strip() else None
+        exchange = Exchange(question, answer, sample.boxes)
         return cls(sample.sample_id, sample.images, (exchange,), sample.system)
 
     def open_images(self) -> list[Image.Image]:

@@ -6,6 +6,8 @@ An analysis asks the first question of each row; training reads all of its excha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from os.path import exists  # False, where Path's raises, for names that the system does not take
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,18 +38,12 @@ def first_turn(conversation: Any, where: str) -> Turn:
     """First question, and the answer that follows it, without image placeholders; the question is "" if there is none.
 
     conversation: [{"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}, ...] or the same with the keys
-    "role" ("user", "assistant") and "content". Raises UsageError if it is anything else.
+    "role" ("user", "assistant") and "content"; what one of them says in several entries on end is one turn. An answer
+    of white space alone is none. Raises UsageError for another form.
     """
-    system, question = "", ""
-    for speaker, text in _spoken(conversation, where):
-        text = text.replace(PLACEHOLDER, " ").strip()
-        if speaker == "system":
-            system = text
-        elif speaker == "user" and not question:
-            question = text
-        elif speaker == "assistant" and question:
-            return Turn(system, question, text)
-    return Turn(system, question, None)
+    system, exchanges = _exchanges(conversation, where)
+    spoken = ((question.replace(PLACEHOLDER, " ").strip(), answer) for question, answer in exchanges)
+    return Turn(system, *next((exchange for exchange in spoken if exchange[0]), ("", None)))
 
 
 def read_conversation(
@@ -57,20 +53,15 @@ def read_conversation(
 
     Placeholders between words stay in their place; those at either end of a question, and images without any, come
     before its words. Placeholders of a row without images are dropped. What an assistant says before the first
-    question and a question without an answer are left out. Raises UsageError for another form, SampleError where
+    question, and each question without an answer, is left out. Raises UsageError for another form, SampleError where
     placeholders and images differ in number or nothing is answered.
     """
-    system, asked, exchanges = "", [], []
-    for speaker, text in _spoken(conversation, where):
-        if speaker == "system":
-            system = text.strip()
-        elif speaker == "user":
-            asked.append(text)
-        elif asked:
-            question = "\n".join(asked)
-            parts = _parts(question) if images else (question.replace(PLACEHOLDER, " ").strip(),)
-            exchanges.append(Exchange(parts, text.replace(PLACEHOLDER, " ").strip()))
-            asked = []
+    system, told = _exchanges(conversation, where)
+    exchanges = [
+        Exchange(_parts(question) if images else (question.replace(PLACEHOLDER, " ").strip(),), answer)
+        for question, answer in told
+        if answer
+    ]
     if not exchanges:
         raise SampleError(f"{where} has no answered question", expected="a question and its answer")
     shown = sum(exchange.images for exchange in exchanges)
@@ -122,6 +113,20 @@ def open_llava(path: Path, rows: list[Row]) -> Listed:
 
 
 _SPEAKERS = {"system": "system", "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
+
+
+def _exchanges(conversation: Any, where: str) -> tuple[str, list[tuple[str, str | None]]]:
+    """The last system line, and each question with the answer that follows it; None where nothing is said."""
+    entries = list(_spoken(conversation, where))
+    systems = [text.replace(PLACEHOLDER, " ").strip() for speaker, text in entries if speaker == "system"]
+    exchanges: list[tuple[str, str | None]] = []
+    for speaker, turn in groupby((entry for entry in entries if entry[0] != "system"), key=itemgetter(0)):
+        text = "\n".join(words for _, words in turn)
+        if speaker == "user":
+            exchanges.append((text, None))
+        elif exchanges:
+            exchanges[-1] = (exchanges[-1][0], text.replace(PLACEHOLDER, " ").strip() or None)
+    return systems[-1] if systems else "", exchanges
 
 
 def _spoken(conversation: Any, where: str) -> Iterator[tuple[str, str]]:

@@ -50,12 +50,12 @@ class Sample:
 
     def open_images(self) -> list[Image.Image]:
         """The images in RGB. Raises SampleError for an empty question and for a missing or broken image."""
-        self._check()
+        self.check()
         return [open_image(image, self.sample_id) for image in self.images]
 
     def open_frames(self) -> list[Image.Image]:
         """The frames in RGB. Raises as `open_images` does, and SampleError where they differ in size."""
-        self._check()
+        self.check()
         frames = [open_image(frame, self.sample_id) for frame in self.frames]
         sizes = sorted({frame.size for frame in frames})
         if len(sizes) > 1:
@@ -70,7 +70,8 @@ class Sample:
         """The same with its images or frames in memory. Raises as they do."""
         return replace(self, images=tuple(self.open_images()), frames=tuple(self.open_frames()))
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises SampleError for an empty question, and for images beside frames."""
         if self.images and self.frames:
             raise SampleError(
                 f"sample {self.sample_id} has {len(self.images)} images and {len(self.frames)} frames of a video",

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vif_core.data import llava
 from vif_core.data.conversation import Conversation
-from vif_core.data.open import open_training
+from vif_core.data.open import open_source, open_training
 from vif_core.data.sample import Sample
 from vif_core.errors import SampleError, UsageError
 
@@ -73,6 +73,41 @@ def test_rows_of_words_alone_are_kept_without_placeholders(opened):
 def test_what_an_assistant_says_first_and_a_last_question_are_left_out(opened):
     turns = said("", "Hello!", "One?", "yes", "Two?")[1:]
     assert [each.answer for each in opened({"conversations": turns})[0].exchanges] == ["yes"]
+
+
+@pytest.mark.parametrize("role", ["from", "role"])
+def test_what_one_says_in_several_entries_is_one_turn(opened, tmp_path, role):
+    speakers = {"from": ("human", "gpt"), "role": ("user", "assistant")}[role]
+    text = "value" if role == "from" else "content"
+    told = [(0, "<image>"), (0, "One?"), (1, "yes"), (1, "surely"), (0, "Two?"), (1, "no")]
+    talk = opened({"image": "a.png", "conversations": [{role: speakers[who], text: said} for who, said in told]})[0]
+    found = [(each.question, each.answer) for each in talk.exchanges]
+    assert found == [((None, "One?"), "yes\nsurely"), (("Two?",), "no")]
+    analysed = open_source(tmp_path / "llava.json")[0]
+    assert (analysed.question, analysed.answer) == ("One?", "yes\nsurely"), "the same is asked, and given"
+
+
+@pytest.mark.parametrize("blank", ["", " \n", "<image>"])
+def test_a_blank_answer_is_none(opened, tmp_path, blank):
+    row = {"image": "a.png", "conversations": said("<image>One?", blank, "Two?", "no")}
+    assert [(each.question, each.answer) for each in opened(row)[0].exchanges] == [((None, "Two?"), "no")]
+    analysed = open_source(tmp_path / "llava.json")[0]
+    assert (analysed.question, analysed.answer) == ("One?", None)
+    rows = opened(row, {"conversations": said("One?", blank)})
+    assert "1 rows, the first: " in rows.skipped
+    assert "entry 2 has no answered question" in rows.skipped
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_listing_s_blank_answer_is_none_and_its_blank_question_is_refused(tmp_path, blank):
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "a.png")
+    rows = [{"image": "a.png", "question": "Which?", "answer": blank}, {"image": "a.png", "question": blank}]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    learned = open_training(tmp_path)
+    assert learned[0].exchanges[0].answer is None
+    for read in (lambda: learned[1], open_source(tmp_path)[1].open_images):
+        with pytest.raises(SampleError, match="sample 000001 has an empty question; expected some text"):
+            read()
 
 
 def test_rows_that_cannot_be_used_are_counted_with_the_first_cause(opened):
