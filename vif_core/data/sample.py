@@ -122,12 +122,17 @@ def open_image(image: Image.Image | Path, sample_id: str) -> Image.Image:
 
 
 def as_rgb(image: Image.Image, name: str) -> Image.Image:
-    """A picture in RGB, upright: turned as its EXIF orientation says. 16 bits of grey become 8, so that 65535 is white.
+    """A picture in RGB, upright: turned as its EXIF orientation says, as it is stored where its EXIF cannot be read. 16
+    bits of grey become 8, so that 65535 is white.
 
     name: what the error line calls it. Raises SampleError for grey of 32 bits or floats, of which nobody can tell what
     is white, and one of BROKEN where the picture is.
     """
-    upright = ImageOps.exif_transpose(image)
+    image.load()  # a broken picture raises here
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except BROKEN:
+        upright = image
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         upright = upright.convert("I").point(lambda grey: grey / 257 + 0.5)  # Pillow would cut at 255
     elif image.mode in ("I", "F"):
