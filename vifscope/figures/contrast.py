@@ -62,8 +62,10 @@ def differences_figure(differences: pd.DataFrame, *, theme: Theme = LIGHT, width
             for run, line in shown.groupby("run", sort=False):
                 _line(axes, line, ("difference", "low", "high"), colours[str(run)], theme)
                 _triangles(axes, line.loc[line["injected"], "layer"], colours[str(run)])
-            _finish(axes, shown, bool(shown["difference"].notna().any()), metric, theme)
-            axes.axhline(0, color=theme.muted, linewidth=0.8, linestyle="--", zorder=0.5)
+            defined = bool(shown["difference"].notna().any())
+            _finish(axes, shown, defined, metric, theme)
+            if defined:
+                axes.axhline(0, color=theme.muted, linewidth=0.8, linestyle="--", zorder=0.5)
         drawn = {run: colour for run, colour in colours.items() if run}
         _legend(figure, drawn, theme, by_layer)
     return figure

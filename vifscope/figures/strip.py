@@ -28,6 +28,7 @@ from vifscope.figures.theme import FONT_PT, LIGHT, TEXT_IN, Drawing, Theme, styl
 
 _GAP_IN, _EDGE_IN, _HEAD_IN, _LINE_IN, _SCALE_IN, _BAR_IN = 0.05, 0.06, 0.2, 0.135, 0.15, 0.55
 _WIDEST_PANEL_IN = 1.35
+LIGHTS_UNIT = "density, 1 = uniform; one square-root scale"
 _MOST = {"question": 220, "answer": 80, "response": 160}  # characters of a caption
 
 
@@ -93,7 +94,7 @@ def of_lights(strip: pd.DataFrame) -> Strip:
         for _, part in strip.groupby("sample_id", sort=False)
     ]
     titles = [BRANCHES[branch] for branch in strip["branch"].unique()]
-    return Strip(rows, titles, "density, 1 = uniform; one square-root scale")
+    return Strip(rows, titles, LIGHTS_UNIT)
 
 
 def strip_figure(strip: Strip, *, theme: Theme = LIGHT, width_in: float = TEXT_IN, grid: bool = True) -> Figure:
@@ -146,7 +147,8 @@ def strip_figure(strip: Strip, *, theme: Theme = LIGHT, width_in: float = TEXT_I
             below = 1 - (top_in + height + _SCALE_IN + 0.03) / total_in
             figure.text(_EDGE_IN / width_in, below, "\n".join(lines), fontsize=FONT_PT - 1, **text)
             top_in += block
-        bar = place(_EDGE_IN + panel_in + _GAP_IN, total_in - _BAR_IN + 0.08, width_in * 0.5, 0.09)
+        left_in = min(_EDGE_IN + panel_in + _GAP_IN, width_in / 4)  # its words are wider than it
+        bar = place(left_in, total_in - _BAR_IN + 0.08, width_in * 0.5, 0.09)
         roots = np.arange(0, largest**0.5 + 1e-9, max(1, round(largest**0.5 / 5)))
         ends: dict[str, Any] = {"orientation": "horizontal", "extend": "max", "ticks": roots**2}
         figure.colorbar(ScalarMappable(norm, MAP_COLOURS), cax=bar, **ends).outline.set_linewidth(0)

@@ -115,6 +115,14 @@ def test_metrics_without_values_are_said_to_be_undefined(run_of, assert_legible)
             assert words == (["undefined"] if metric.startswith("box") else [])
 
 
+def test_no_line_of_no_change_strikes_out_what_is_undefined(run_of):
+    figure = Comparison([run_of(3, boxes=False)] * 2).figure("differences")
+    undefined, defined = (
+        [line.get_linestyle() for line in panel(figure, m).lines] for m in ("box_lift", "visual_ratio")
+    )
+    assert "--" in defined and "--" not in undefined
+
+
 def test_accuracies_are_the_frame_with_the_number_of_pairs(comparison):
     axes = accuracy_figure(comparison.accuracy).axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]

@@ -8,8 +8,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from vifscope.figures import frames
-from vifscope.figures.strip import of_layers, strip_figure
-from vifscope.figures.theme import TEXT_IN
+from vifscope.figures.strip import LIGHTS_UNIT, Strip, of_layers, strip_figure
+from vifscope.figures.theme import COLUMN_IN, TEXT_IN
 
 LONG = "Which of the objects that lie between the red square and the green circle is the smallest one? " * 9
 
@@ -165,3 +165,8 @@ def test_undefined_maps_are_left_blank(run, assert_legible):
     strip = frames.map_strip(run, ["s004"], [0, 7])
     strip["map"] = [np.full((20, 20), np.nan)] * 2
     assert_legible(map_strip_figure(strip))
+
+
+def test_a_figure_of_one_narrow_map_says_whole_what_its_colours_are(run, assert_legible):
+    strip = Strip(of_layers(frames.map_strip(run, ["s004"], [0])).rows, ["question alone"], LIGHTS_UNIT)
+    assert_legible(strip_figure(strip, width_in=COLUMN_IN))
