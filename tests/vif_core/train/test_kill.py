@@ -89,8 +89,11 @@ def test_two_processes_learn_what_one_does(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_vif_where_one_has_words_alone(start, tmp_path):
-    finish(start(tmp_path / "out", [{"steps": 4, "rows": 2}], processes=2))
+@pytest.mark.parametrize("train", [("vif", "decoder", "projector"), ("vif", "decoder", "vision"), ("vision",)], ids=str)
+def test_two_processes_train_where_one_has_words_alone(start, tmp_path, train):
+    phase = {"steps": 4, "rows": 2, "train": list(train), "lr": dict.fromkeys(train, 1e-3)}
+    options = {} if "vif" in train else {"vif": None}
+    finish(start(tmp_path / "out", [phase], processes=2, **options))
     assert len((tmp_path / "out" / "learning.jsonl").read_text().splitlines()) == 4
 
 
