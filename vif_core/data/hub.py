@@ -92,7 +92,7 @@ class HubSource:
 
 @dataclass(frozen=True)
 class HubConversations:
-    """A data set of the hub as conversations."""
+    """A data set of the hub as conversations. A row that cannot be used is a SampleError, found when it is read."""
 
     source: HubSource
 
@@ -104,7 +104,10 @@ class HubConversations:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Conversation:
-        return self.source.conversation(index)
+        try:
+            return self.source.conversation(index)
+        except UsageError as error:
+            raise SampleError(str(error)) from error
 
 
 def open_hub(name: str) -> HubSource:

@@ -85,7 +85,7 @@ def open_conversations(path: Path, rows: list[Row]) -> ListedConversations:
         try:
             images = _images(path, row)
             found.append(read_conversation(row.values.get("conversations"), images, sample_id, row.where))
-        except SampleError as error:
+        except (SampleError, UsageError) as error:
             refused.append(str(error))
     if not found:
         raise UsageError(f"none of the {len(rows)} rows of {path} can be used; the first: {refused[0]}")

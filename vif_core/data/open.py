@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vif_core.data.conversation import Conversations, SingleExchanges
 from vif_core.data.folder import find_listing, open_listing
-from vif_core.data.listed import Listed, Row, read_rows
+from vif_core.data.listed import fingerprint, read_rows
 from vif_core.data.llava import open_conversations, open_llava
 from vif_core.data.sample import Source
 from vif_core.errors import UsageError
@@ -27,10 +27,12 @@ def open_source(data: str | Path) -> Source:
         from vif_core.data.hub import open_hub
 
         return open_hub(rest)
-    path = _existing(data)
-    if path.is_dir():
-        return replace(_open_file(find_listing(path)), name=path.resolve().name)
-    return _open_file(path)
+    path = _listing(data)
+    rows = read_rows(path)
+    told = any("conversations" in row.values for row in rows)
+    listed = open_llava(path, rows) if told else open_listing(path, rows)
+    folder = Path(data).expanduser()
+    return replace(listed, name=folder.resolve().name) if folder.is_dir() else listed
 
 
 def open_training(data: str | Path) -> Conversations:
@@ -45,16 +47,29 @@ def open_training(data: str | Path) -> Conversations:
 
         return HubConversations(open_hub(rest))
     if kind != "specks":
-        path = _existing(data)
-        path = find_listing(path) if path.is_dir() else path
-        rows = _rows(path)
+        path = _listing(data)
+        rows = read_rows(path)
         if any("conversations" in row.values for row in rows):
             return open_conversations(path, rows)
     source = open_source(data)
     return SingleExchanges(source, source.name)
 
 
-def _existing(data: str | Path) -> Path:
+def fingerprint_of(data: str | Path) -> str:
+    """Identity of what `open_source` and `open_training` read; files are not gone through for it.
+
+    Raises as they do for what is not there.
+    """
+    if str(data).partition(":")[0] in ("specks", "hub"):
+        return open_source(data).fingerprint
+    path = _listing(data)
+    try:
+        return fingerprint(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error})", expected="a listing in UTF-8") from error
+
+
+def _listing(data: str | Path) -> Path:
     path = Path(data).expanduser()
     if not path.exists():
         raise UsageError(
@@ -62,17 +77,7 @@ def _existing(data: str | Path) -> Path:
             expected='"specks", "hub:OWNER/NAME", or the path of a folder, .jsonl or .json file',
             next_step="Check the path",
         )
-    return path
-
-
-def _rows(path: Path) -> list[Row]:
+    path = find_listing(path) if path.is_dir() else path
     if path.suffix not in (".jsonl", ".json"):
         raise UsageError(f"{path} is not a listing that is known", expected="a .jsonl or .json file")
-    return read_rows(path)
-
-
-def _open_file(path: Path) -> Listed:
-    rows = _rows(path)
-    if any("conversations" in row.values for row in rows):
-        return open_llava(path, rows)
-    return open_listing(path, rows)
+    return path

@@ -11,7 +11,7 @@ from vif_core.data.conversation import Conversation, Conversations
 from vif_core.errors import SampleError
 from vif_core.train.rows import IGNORED, TrainingRow
 from vif_core.vif.turns import grid_places
-from vif_core.vlm.batch import response_type
+from vif_core.vlm.batch import process, response_type, takes_types
 from vif_core.vlm.grids import image_grids
 from vif_core.vlm.layout import box_weights
 from vif_core.vlm.model import VLM
@@ -27,10 +27,11 @@ class Reader:
     config: Any
     image_token_id: int
     eos_ids: frozenset[int]
+    typed: bool
 
     @classmethod
     def of(cls, vlm: VLM) -> Reader:
-        return cls(vlm.processor, vlm.model.config, vlm.image_token_id, vlm.eos_ids)
+        return cls(vlm.processor, vlm.model.config, vlm.image_token_id, vlm.eos_ids, takes_types(vlm.model))
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ def conversation_row(conversation: Conversation, reader: Reader, max_length: int
 
     Question and answer are tokenised apart, as they are where the model is asked. A row above `max_length` is cut at
     its end, back to the last turn of which some answer is left. Raises SampleError where that would cut visual tokens
-    or leave nothing to learn, and for images that cannot be read; GridMismatch where tokens and grid disagree.
+    or leave nothing to learn, for images that cannot be read, and where the processor refuses the row (PaliGemma's
+    takes none without a picture, Qwen2.5-VL's no picture that is 200 times as long as wide); GridMismatch where tokens
+    and grid disagree.
     """
     if any(exchange.answer is None for exchange in conversation.exchanges):
         raise SampleError(f"sample {conversation.sample_id} has no answer", expected="one to learn from")
@@ -126,15 +129,15 @@ def _prompts(
     chosen = [number for number, count in enumerate(counts) if count] or [0]
     special = script.prompts[0].needs_special_tokens(tokenizer)
     starts = np.cumsum([0, *counts])
-    outputs = dict(
-        processor(
-            text=[script.prompts[number].text for number in chosen],
-            images=[pictures[starts[number] : starts[number + 1]] for number in chosen] if pictures else None,
-            padding=True,
-            add_special_tokens=special,
-            return_tensors="pt",
-        )
-    )
+    texts = [script.prompts[number].text for number in chosen]
+    shown = [pictures[starts[number] : starts[number + 1]] for number in chosen]
+    try:
+        outputs = process(processor, texts, shown, special=special, typed=reader.typed)
+    except ValueError as error:
+        raise SampleError(
+            f"the processor refuses sample {conversation.sample_id} ({error})",
+            expected="words and pictures that the model takes",
+        ) from error
     ids, kept = outputs["input_ids"], outputs["attention_mask"].bool()
     names = [name for name, value in outputs.items() if value.shape == ids.shape and not value.is_floating_point()]
     prefix = len(tokenizer("", add_special_tokens=special)["input_ids"])

@@ -77,6 +77,7 @@ def learning(model: Learner, phase: Phase) -> Groups:
             raise UnsupportedModel(
                 f"nothing of {type(model.base).__name__} is its {part}", expected="parameters to train"
             )
+    model.pictured = [parameter for part in ("projector", "vision") for _, parameter in groups.get(part, ())]
     return groups
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,11 +13,15 @@ from typing import Any
 
 import yaml
 
+from vif_core.data.open import fingerprint_of
 from vif_core.errors import UsageError, VifError
-from vif_core.train.phases import PhaseRecipe, phase_recipe
+from vif_core.train.phases import PACKED, PhaseRecipe, phase_recipe
 
 RECORD = "recipe.yaml"
 """In the folder of a training: the recipe, with the options that were given."""
+
+DATA_RECORD = "data.json"
+"""Beside it: the fingerprint of each source."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,8 @@ def train(
     processes: in place of what the recipe says; with GPUs never more than there are, each with its own.
     On the CPU each process has one thread, and they share gradients over gloo. Stages and phases that are complete in
     `out` are skipped and the one that was interrupted continues from its last checkpoint. Raises UsageError where
-    `out` holds another training, VifError where training fails.
+    `out` holds another training or one of other data, where data is missing, and where a process refuses what is asked;
+    VifError where training fails.
     """
     recipe = read_recipe(name_or_path)
     if isinstance(recipe, PhaseRecipe):
@@ -151,14 +157,11 @@ def _process_count(recipe: PhaseRecipe) -> int:
 
 
 def _record(recipe: PhaseRecipe, out: Path) -> None:
-    """Write down what is trained in `out`. Raises UsageError where that is something else."""
+    """Write down what is trained in `out`, and on what. Raises UsageError where that is something else, or missing."""
+    named = {each.source for phase in recipe.phases for each in recipe.data_of(phase)} - {PACKED}
+    data = {source: fingerprint_of(source) for source in sorted(map(str, named))}
     out.mkdir(parents=True, exist_ok=True)
-    path = out / RECORD
-    if not path.exists():
-        part = path.with_suffix(".part")
-        part.write_text(yaml.safe_dump(recipe.to_values(), sort_keys=False))
-        part.replace(path)
-    kept = read_recipe(path)
+    kept = read_recipe(_written(out / RECORD, yaml.safe_dump(recipe.to_values(), sort_keys=False)))
     if kept != recipe:
         differing = [name for name, value in vars(recipe).items() if getattr(kept, name, None) != value]
         raise UsageError(
@@ -166,13 +169,26 @@ def _record(recipe: PhaseRecipe, out: Path) -> None:
             expected="the recipe and options that it was begun with",
             next_step="Choose another --out, or repeat those",
         )
+    begun_with = json.loads(_written(out / DATA_RECORD, json.dumps(data, indent=1)).read_text())
+    if changed := [source for source in data if begun_with[source] != data[source]]:
+        raise UsageError(
+            f"{changed[0]} has changed since the training in {out} began",
+            expected="the data that it was begun with",
+            next_step="Choose another --out, or restore the data",
+        )
+
+
+def _written(path: Path, text: str) -> Path:
+    """A file that has this text, whole, unless it is there already."""
+    if not path.exists():
+        part = path.with_suffix(".part")
+        part.write_text(text)
+        part.replace(path)
+    return path
 
 
 def _launch(command: list[str], processes: int, name: str, out: Path) -> None:
     """Run a module in so many processes that meet one another; what they print goes to stderr."""
-    launcher = [sys.executable]
-    if processes > 1 or "vif_core.train.stages" in command:
-        launcher += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     # one thread a process, and memory kept rather than given back and faulted in again at every step
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
@@ -182,9 +198,15 @@ def _launch(command: list[str], processes: int, name: str, out: Path) -> None:
         "MALLOC_ARENA_MAX": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    done = subprocess.run([*launcher, *command], env=environment, check=False, stdout=2)
-    if done.returncode:
+    if processes > 1 or "vif_core.train.stages" in command:
+        command = ["-m", "vif_core.train.processes", str(processes), *command]
+    else:  # by itself the Trainer would spread a process's rows, as many for each, over all GPUs that it sees
+        environment["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    code = subprocess.run([sys.executable, *command], env=environment, check=False, stdout=2).returncode
+    if code == UsageError.exit_code:
+        raise UsageError(f"training {name} was refused", next_step="Read the lines above")
+    if code:
         raise VifError(
-            f"training {name} stopped with exit code {done.returncode}",
+            f"training {name} stopped with exit code {code}",
             next_step=f"Read the lines above; the same command continues from the last checkpoint in {out}",
         )

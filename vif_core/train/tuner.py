@@ -76,8 +76,6 @@ class PhaseTrainer(Trainer):
         if self.learner.vif is not None:
             equation_10 = _vif_loss(self.learner.vif.config, parts, weights)
             loss = loss + equation_10 / self.current_gradient_accumulation_steps
-        if not inputs["inputs"].keys() & {"pixel_values"}:
-            loss = loss + self._unread()
         self._skipped += inputs["skipped"]
         for name, value in (parts | map_figures(out.readings, inputs["covered"])).items():
             self._figures[name].append(value.detach())
@@ -104,11 +102,6 @@ class PhaseTrainer(Trainer):
             vif.guiding = weights["guide"] > 0
             vif.seeking = self.phase.seek
             vif.pairs_a_pass = self.phase.pairs_a_pass
-
-    def _unread(self) -> Tensor:
-        """Zero that hangs on what only images reach, so that processes whose rows are words alone meet the others."""
-        unread = [parameter for part in ("projector", "vision") for _, parameter in self.groups.get(part, ())]
-        return sum((parameter.sum() for parameter in unread), torch.zeros((), device=self.args.device)) * 0.0
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
         """Label weight of this step's rows, as a mean over processes."""

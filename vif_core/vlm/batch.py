@@ -63,7 +63,9 @@ def encode(
     videos = [sample.open_frames() for sample in samples]
     filmed = video_inputs(model, processor, samples, videos)
     prompts = [write_prompt(processor, sample) for sample in samples]
-    outputs = _process(model, processor, prompts, images, filmed)
+    special = prompts[0].needs_special_tokens(processor.tokenizer)
+    texts = [prompt.text for prompt in prompts]
+    outputs = process(processor, texts, images, special=special, typed=takes_types(model), videos=filmed)
     kept = outputs["attention_mask"].bool()
     layouts: list[Layout] = []
     first = video = 0
@@ -87,34 +89,45 @@ def encode(
     return _pad(model, processor.tokenizer.pad_token_id, outputs, layouts)
 
 
-def _process(
-    model: Any,
+def process(
     processor: Any,
-    prompts: Sequence[Prompt],
+    texts: Sequence[str],
     images: Sequence[Sequence[Image.Image]],
-    videos: dict[str, Any],
+    *,
+    special: bool,
+    typed: bool,
+    videos: dict[str, Any] | None = None,
 ) -> dict[str, torch.Tensor]:
-    typed = {"return_mm_token_type_ids": True} if "mm_token_type_ids" in signature(model.forward).parameters else {}
-    texts: list[Any] = [prompt.text for prompt in prompts]
+    """What the processor returns for B prompts with their images, as the model takes it, padded.
+
+    special: whether the prompts lack the tokenizer's special tokens.      typed: `takes_types` of the model.
+    videos:  what `video_inputs` gives.
+    """
+    prompts: list[Any] = list(texts)
     if takes_parts(processor):
-        texts = [between(processor, text, pictures) for text, pictures in zip(texts, images, strict=True)]
-    outputs = processor(
-        text=texts,
-        images=[list(pictures) for pictures in images] if any(images) and not takes_parts(processor) else None,
-        padding=True,
-        add_special_tokens=prompts[0].needs_special_tokens(processor.tokenizer)
-        and not writes_special_tokens(processor, any(images)),
-        return_tensors="pt",
-        **videos,
-        **typed,
+        prompts = [between(processor, text, pictures) for text, pictures in zip(texts, images, strict=True)]
+    given = dict(
+        processor(
+            text=prompts,
+            images=[list(pictures) for pictures in images] if any(images) and not takes_parts(processor) else None,
+            padding=True,
+            add_special_tokens=special and not writes_special_tokens(processor, any(images)),
+            return_tensors="pt",
+            **(videos or {}),
+            **({"return_mm_token_type_ids": True} if typed else {}),
+        )
     )
-    given = dict(outputs)
     if not typed:  # of a processor that serves several families
         given.pop("mm_token_type_ids", None)
     if "pixel_values_images" in given:  # Video-LLaVA's older name
         given["pixel_values"] = given.pop("pixel_values_images")
     given.pop("labels", None)  # PaliGemma's, of a question without an answer
     return given
+
+
+def takes_types(model: Any) -> bool:
+    """Whether the model wants to be told which tokens are of an image and which of a video."""
+    return "mm_token_type_ids" in signature(model.forward).parameters
 
 
 def _segments(prompt: Prompt, tokenizer: Any, ids: np.ndarray, visual: np.ndarray, n_response: int) -> np.ndarray:

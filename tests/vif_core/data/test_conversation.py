@@ -112,9 +112,15 @@ def test_a_listing_s_blank_answer_is_none_and_its_blank_question_is_refused(tmp_
 
 def test_rows_that_cannot_be_used_are_counted_with_the_first_cause(opened):
     good = {"image": "a.png", "conversations": said("One?", "yes")}
-    rows = opened(good, {"image": "a.png", "conversations": said("<image> or <image>?", "b")}, {"conversations": []})
+    rows = opened(
+        good,
+        {"image": "a.png", "conversations": said("<image> or <image>?", "b")},
+        {"conversations": []},
+        {"image": "a.png", "conversations": said("One?", None)},
+        {"image": "a.png"},
+    )
     assert len(rows) == 1
-    assert rows.skipped.startswith("2 rows, the first: ")
+    assert rows.skipped.startswith("4 rows, the first: ")
     assert "entry 2 has 1 images and 2 placeholders; expected equal numbers" in rows.skipped
     with pytest.raises(UsageError, match=r"none of the 1 rows .* can be used; the first: .* no answered question"):
         opened({"conversations": []})

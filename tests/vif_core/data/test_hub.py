@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from vif_core.data.hub import HubSource, open_hub
+from vif_core.data.hub import HubConversations, HubSource, open_hub
 from vif_core.errors import SampleError, UsageError, VifError
 
 datasets = pytest.importorskip("datasets") if not os.environ.get("CI") else __import__("datasets")
@@ -38,6 +38,21 @@ def test_several_images_and_conversations_are_understood():
     sample = HubSource(datasets.Dataset.from_dict(rows), "d")[0]
     assert (sample.question, sample.answer) == ("Same?", "Yes")
     assert [image.size for image in sample.open_images()] == [(4, 4), (6, 4)]
+
+
+@pytest.mark.parametrize(
+    ("column", "line"),
+    [
+        ({"conversations": [None]}, "row 0 of d has no readable conversation"),
+        ({"conversations": [[{"from": "human", "value": None}]]}, "row 0 of d has no readable conversation"),
+        ({"question": ["Which?"], "boxes": [[3, 3, 1, 1]]}, "row 0 of d has the boxes"),
+    ],
+    ids=["no conversation", "no words", "a box without area"],
+)
+def test_a_malformed_row_costs_a_training_that_row_alone(column, line):
+    rows = HubConversations(HubSource(datasets.Dataset.from_dict({"image": [picture()], **column}), "d"))
+    with pytest.raises(SampleError, match=line):
+        rows[0]
 
 
 def test_missing_columns_are_named_with_what_is_there():

@@ -154,6 +154,13 @@ def test_placeholders_of_the_model_in_words_are_refused():
         row_of(vlm, talk(((None, "One?"), "an <image>")))
 
 
+@pytest.mark.parametrize("size", [(4000, 10), (10, 4000)])
+def test_a_picture_that_the_processor_refuses_costs_one_row(size):
+    vlm = tiny_model("qwen2_5_vl")
+    with pytest.raises(SampleError, match=r"the processor refuses sample talk \(absolute aspect ratio .* got 400"):
+        row_of(vlm, talk(((None, "One?"), "yes"), images=(Image.new("RGB", size),)))
+
+
 def test_tokens_that_do_not_fit_the_grid_are_an_error():
     vlm = tiny_model("llava")
     vlm.processor.num_additional_image_tokens = 3

@@ -50,6 +50,19 @@ def test_the_control_has_the_same_parameters_without_those_of_vif():
     assert parts_of(learner(vif=False)) == {name: part for name, part in parts.items() if part != "vif"}
 
 
+@pytest.mark.parametrize("vif", [True, False], ids=["vif", "control"])
+def test_words_alone_reach_what_learns_of_the_image_side_with_zeros(vif):
+    """Processes that train together meet over every parameter that learns."""
+    model = learner(vif=vif)
+    groups = learning(model, phase("projector", "vision"))
+    ids = torch.randint(10, 200, (2, 12))
+    out = model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)
+    assert out.loss == out.cross_entropy > 0
+    out.cross_entropy.backward()
+    for name, parameter in [*groups["projector"], *groups["vision"]]:
+        assert parameter.grad.eq(0).all(), name
+
+
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_each_part_has_its_own_rate(kind):
     model, chosen = learner(), phase("vif", "decoder", "projector", "vision", weight_decay=0.1)

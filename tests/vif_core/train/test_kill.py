@@ -16,7 +16,16 @@ from safetensors.torch import load_file
 from vif_core.load import load
 from vif_core.vlm.tiny import tiny_model
 
-RUN = "import sys, pathlib; from vif_core.train.recipe import train; train(sys.argv[1], pathlib.Path(sys.argv[2]))"
+RUN = """
+import sys, pathlib
+from vif_core.errors import VifError
+from vif_core.train.recipe import train
+try:
+    train(sys.argv[1], pathlib.Path(sys.argv[2]))
+except VifError as error:
+    print(f"vifscope: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
+"""
 
 
 @pytest.fixture
@@ -89,16 +98,25 @@ def test_two_processes_learn_what_one_does(start, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_vif_where_one_has_words_alone(start, tmp_path):
-    finish(start(tmp_path / "out", [{"steps": 4, "rows": 2}], processes=2))
+@pytest.mark.parametrize("train", [("vif", "decoder", "projector"), ("vif", "decoder", "vision"), ("vision",)], ids=str)
+def test_two_processes_train_where_one_has_words_alone(start, tmp_path, train):
+    phase = {"steps": 4, "rows": 2, "train": list(train), "lr": dict.fromkeys(train, 1e-3)}
+    options = {} if "vif" in train else {"vif": None}
+    finish(start(tmp_path / "out", [phase], processes=2, **options))
     assert len((tmp_path / "out" / "learning.jsonl").read_text().splitlines()) == 4
 
 
 @pytest.mark.slow
-def test_an_error_in_a_process_is_one_line(start, tmp_path):
-    phases = [{"data": [{"source": str(tmp_path / "nowhere.json")}]}]
-    _, told = (process := start(tmp_path / "out", phases)).communicate(timeout=600)
-    assert process.returncode != 0
-    lines = [line for line in told.decode().splitlines() if line.startswith("vifscope: ")]
-    assert lines == [f"vifscope: there is no data at {tmp_path}/nowhere.json; expected \"specks\", \"hub:OWNER/NAME\", "
-                     "or the path of a folder, .jsonl or .json file. Check the path."]  # fmt: skip
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_error_in_a_process_is_one_line(start, tmp_path, processes):
+    (tmp_path / "empty.json").write_text('[{"conversations": []}]')
+    phases = [{"data": [{"source": str(tmp_path / "empty.json")}]}]
+    _, told = (process := start(tmp_path / "out", phases, processes=processes)).communicate(timeout=600)
+    assert process.returncode == 2
+    assert "Traceback" not in told.decode()
+    *refused, last = [line for line in told.decode().splitlines() if line.startswith("vifscope: ")]
+    assert set(refused) == {
+        f"vifscope: none of the 1 rows of {tmp_path}/empty.json can be used; the first: {tmp_path}/empty.json entry 1 "
+        "has no answered question; expected a question and its answer."
+    }
+    assert last == f"vifscope: training {tmp_path}/out.yaml was refused. Read the lines above."

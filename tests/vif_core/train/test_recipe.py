@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+import subprocess
+import sys
 
-from vif_core.errors import UsageError
+import pytest
+import torch
+
+from vif_core.errors import UsageError, VifError
 from vif_core.train import recipe as recipes
 from vif_core.train.recipe import Recipe, read_recipe, read_stages, recipe_names, train
 
@@ -85,3 +90,71 @@ def test_a_folder_that_holds_another_training_is_refused(launched, tmp_path):
     with pytest.raises(UsageError, match=r"holds another training, which differs in phases, seed; .* another --out"):
         train("mini-llava-vif", tmp_path, seed=9)
     assert len(launched) == 1
+
+
+@pytest.fixture
+def listing(tmp_path):
+    """A listing, as for --data."""
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([{"image": "a.png", "question": "Which?", "answer": "red"}]))
+    return path
+
+
+@pytest.mark.parametrize("wrong", ["mien.json", "mine.txt"])
+def test_data_that_is_not_there_leaves_the_folder_to_the_corrected_command(launched, tmp_path, listing, wrong):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(UsageError, match=rf"{wrong}"):
+        train("llava-1.5-7b-vif", tmp_path / "out", data=str(tmp_path / wrong))
+    train("llava-1.5-7b-vif", tmp_path / "out", data=str(listing))
+    assert len(launched) == 1
+
+
+@pytest.mark.parametrize("named", ["mine.json", "."], ids=["listing", "folder"])
+def test_a_training_does_not_go_on_with_data_that_has_changed(launched, tmp_path, listing, named):
+    out, data, first = tmp_path / "out", str(tmp_path / named), listing.read_text()
+    train("llava-1.5-7b-vif", out, data=data)
+    listing.write_text(first.replace("red", "blue"))
+    with pytest.raises(UsageError, match=r" has changed since the training in .*out began; .* another --out"):
+        train("llava-1.5-7b-vif", out, data=data)
+    listing.write_text(first)
+    train("llava-1.5-7b-vif", out, data=data)
+    assert len(launched) == 2
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What is run, and with which GPUs; a test sets the exit code."""
+
+    class Ran:
+        code = 0
+
+        def __call__(self, command, env, **_):
+            self.command, self.gpus = command, env.get("CUDA_VISIBLE_DEVICES")
+            return subprocess.CompletedProcess(command, self.code)
+
+    ran = Ran()
+    monkeypatch.setattr(subprocess, "run", ran)
+    return ran
+
+
+@pytest.mark.parametrize(("visible", "one"), [(None, "0"), ("2,3", "2"), ("GPU-8932,GPU-4ad1", "GPU-8932")])
+def test_a_process_by_itself_sees_one_gpu(ran, monkeypatch, tmp_path, visible, one):
+    """By itself the Trainer would spread its rows over all of them, as many rows for each as the step has."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    train("mini-llava-vif", tmp_path / "one", processes=1)
+    assert ran.command == [sys.executable, "-m", "vif_core.train.tune", str(tmp_path / "one")]
+    assert ran.gpus == one
+    train("mini-llava-vif", tmp_path / "two", processes=2)
+    assert ran.command[1:4] == ["-m", "vif_core.train.processes", "2"]
+    assert ran.gpus == visible
+
+
+@pytest.mark.parametrize(("code", "kind"), [(1, VifError), (2, UsageError), (-9, VifError)])
+def test_what_a_process_refuses_is_wrong_usage_and_other_failures_are_not(ran, tmp_path, code, kind):
+    ran.code = code
+    with pytest.raises(VifError, match="Read the lines above") as caught:
+        train("mini-llava-vif", tmp_path)
+    assert type(caught.value) is kind

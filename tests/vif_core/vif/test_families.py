@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vif_core.errors import UnsupportedModel, UsageError
+from vif_core.data.conversation import Conversation
+from vif_core.data.sample import Sample
+from vif_core.errors import SampleError, UnsupportedModel, UsageError
+from vif_core.train.collate import collate_rows
+from vif_core.train.conversations import Reader, conversation_row
 from vif_core.vif.config import VIFConfig
 from vif_core.vif.model import add_vif
 from vif_core.vlm.tiny import ALL_FAMILIES, tiny_model, tiny_samples
@@ -17,20 +21,26 @@ STREAMS = ("glm5_next", "qwen4_exp")
 """Their blocks hand on several streams a position."""
 
 
-@pytest.mark.parametrize("family", [family for family in ALL_FAMILIES if family not in (*LATENT, *CROSSING, *STREAMS)])
-def test_it_trains_two_steps_and_generates(family, make, encode):
+TRAINED = [family for family in ALL_FAMILIES if family not in (*LATENT, *CROSSING, *STREAMS)]
+PICTURED = ("paligemma", "pp_chart2table")
+"""Their processors take no words without a picture."""
+
+
+@pytest.mark.parametrize("family", TRAINED)
+def test_rows_of_pictures_and_of_words_train_it_and_it_generates(family, make, encode, answered):
     first, *_, last = (layer.index for layer in tiny_model(family).layers)
     model = make(family, pairs=((first, last),)).train()
-    batch = encode(model.vlm)
-    labels = batch.inputs["input_ids"].clone()
-    for row, layout, pad in zip(labels, batch.layouts, batch.pad, strict=True):
-        row[: pad + layout.response_start] = -100
+    words = [] if family in PICTURED else [Sample("words", (), "what is this?", answer="red")]
+    reader = Reader.of(model.vlm)
+    rows = [conversation_row(Conversation.of(sample), reader, 4096) for sample in answered + words]
+    batch = collate_rows(rows, model.vlm.tokenizer.pad_token_id)
+    told = {name: batch[name] for name in ("turns", "labels", "label_weights")}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(2):
         optimizer.zero_grad()
         torch.manual_seed(0)
-        out = model(**batch.inputs, use_cache=False, labels=labels)
+        out = model(**batch["inputs"], use_cache=False, **told)
         out.loss.backward()
         optimizer.step()
         losses.append(out.loss.item())
@@ -41,6 +51,21 @@ def test_it_trains_two_steps_and_generates(family, make, encode):
     with model.disable_vif():
         plain = model.generate(**prompts.inputs, max_new_tokens=3, min_new_tokens=3, do_sample=False)
     assert plain.shape == answer.shape
+
+
+@pytest.mark.parametrize("family", TRAINED)
+def test_a_row_gives_the_model_what_it_is_given_when_it_is_read(family, answered):
+    vlm = tiny_model(family)
+    row = conversation_row(Conversation.of(answered[0]), Reader.of(vlm), 4096)
+    inputs = collate_rows([row], vlm.tokenizer.pad_token_id)["inputs"]
+    assert inputs.keys() == vlm.encode(answered[:1]).inputs.keys() - {"turns"}
+
+
+@pytest.mark.parametrize("family", PICTURED)
+def test_words_alone_are_refused_as_a_row_where_the_processor_takes_none(family):
+    words = Conversation.of(Sample("words", (), "what is this?", answer="red"))
+    with pytest.raises(SampleError, match=r"the processor refuses sample words \(.*images"):
+        conversation_row(words, Reader.of(tiny_model(family)), 4096)
 
 
 @pytest.mark.parametrize(
