@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.utils.data import Dataset, SequentialSampler
+from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from vif_core.errors import VifError
 from vif_core.train.checkpoint import load_trained, save_trained, settle
 from vif_core.train.collate import collate_rows
 from vif_core.train.groups import Groups, build_optimizer
 from vif_core.train.learner import Learner
 from vif_core.train.phases import Phase, PhaseRecipe
+from vif_core.train.rows import Mixture
 from vif_core.train.watch import map_figures
 from vif_core.vif.config import VIFConfig
 
@@ -37,17 +40,25 @@ class PhaseTrainer(Trainer):
         model: Learner,
         phase: Phase,
         arguments: TrainingArguments,
-        rows: Dataset,
+        rows: Mixture,
         groups: Groups,
         optimizer: str,
         callbacks: list[TrainerCallback],
     ) -> None:
         pad = model.vlm.tokenizer.pad_token_id
+
+        def batch(indices: Sequence[int]) -> dict[str, Any]:
+            """Rows are read here and not by torch, which would make a worker's error the line of its traceback."""
+            try:
+                return collate_rows([rows[index] for index in indices], pad)
+            except VifError as error:
+                return {"refused": error}
+
         super().__init__(
             model=model,
             args=arguments,
-            train_dataset=rows,
-            data_collator=lambda each: collate_rows(each, pad),
+            train_dataset=range(len(rows)),
+            data_collator=batch,
             optimizers=(build_optimizer(optimizer, groups, phase), None),
             callbacks=callbacks,
         )
@@ -104,7 +115,10 @@ class PhaseTrainer(Trainer):
             vif.pairs_a_pass = self.phase.pairs_a_pass
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
-        """Label weight of this step's rows, as a mean over processes."""
+        """Label weight of this step's rows, as a mean over processes. Raises what a worker could not read."""
+        for batch in batch_samples:
+            if "refused" in batch:
+                raise batch["refused"]
         own = torch.stack([_label_weight(batch) for batch in batch_samples]).sum().to(device)
         return self.accelerator.gather(own[None]).mean()
 

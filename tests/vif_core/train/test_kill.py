@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -89,8 +90,15 @@ def test_a_training_killed_in_every_phase_ends_with_the_same_weights(start, tmp_
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(start, tmp_path):
     phases = [{"steps": 2, "per_device": 1, "train": ["decoder", "projector"]}]
+    logs = []
     for count in (1, 2):
         finish(start(tmp_path / str(count), phases, vif=None, processes=count))
+        logs.append(list(map(json.loads, (tmp_path / str(count) / "learning.jsonl").read_text().splitlines())))
+    for told in zip(*logs, strict=True):  # AdamW's steps are blind to the scale of gradients
+        for name in ("loss", "grad_norm"):
+            alone, together = (line[name] for line in told)
+            print(f"step {told[0]['step']} {name} {alone:.7g} {together:.7g}")
+            assert together == pytest.approx(alone, rel=1e-4)
     one, two = (load_file(tmp_path / count / "trained" / "model.safetensors") for count in ("1", "2"))
     difference = torch.cat([(one[name] - two[name]).abs().flatten() for name in one])
     print(f"max difference {difference.max():.1e}")

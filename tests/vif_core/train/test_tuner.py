@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from vif_core.errors import VifError
 from vif_core.train.groups import parts_of
 from vif_core.train.learner import Learner
 from vif_core.train.tune import run_phases
@@ -80,6 +81,16 @@ def test_rows_that_other_processes_prepare_are_the_same(tiny_recipe, tmp_path):
         model, _, _ = trained(tiny_recipe(vif=None, workers=workers), tmp_path / str(workers))
         weights.append(torch.cat([parameter.flatten() for parameter in model.base.parameters()]))
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_of_rows_is_its_line_alone_whoever_reads_them(tiny_recipe, tmp_path, workers):
+    (tmp_path / "gone.json").write_text('[{"image": "gone.png", "question": "Which?", "answer": "red"}]')
+    recipe = tiny_recipe(data=str(tmp_path / "gone.json"), workers=workers)
+    line = r"^100 rows of gone, one after another, cannot be used; the first: sample 000000: image .*gone\.png does not"
+    with pytest.raises(VifError, match=line) as caught:
+        trained(recipe, tmp_path / "out")
+    assert "Traceback" not in str(caught.value)
 
 
 def test_muon_trains_too(tiny_recipe, tmp_path):
