@@ -76,8 +76,7 @@ def read_conversation(
 def open_conversations(path: Path, rows: list[Row]) -> ListedConversations:
     """Conversations of a LLaVA file, text-only rows included; rows that cannot be used are counted in `skipped`.
 
-    Image paths count from the file's folder, or from `images` in it. Raises UsageError if no row can be used, and for a
-    row whose image or conversation is malformed.
+    Image paths count from the file's folder, or from `images` in it. Raises UsageError if no row can be used.
     """
     ids = unique_ids(row.values.get("id") for row in rows)
     found, refused = [], []
