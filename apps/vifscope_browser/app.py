@@ -38,9 +38,8 @@ def create_app(catalogue: Catalogue, host: str = "127.0.0.1", port: int = 8050, 
     )  # fmt: skip
     guard(app.server, host, port)
     _routes(app, catalogue)
-    app.layout = lambda: _frame(
-        catalogue, asker is not None
-    )  # anew for each visit: problems come up as shards are read
+    # anew for each visit, as problems come up when shards are read
+    app.layout = lambda: _frame(catalogue, asker is not None)
 
     @app.callback(
         Output("page", "children"),

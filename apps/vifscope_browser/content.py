@@ -154,10 +154,9 @@ def heads_view(run: Browsed, sample_id: str, grid: int, layer: int) -> html.Div:
 def layers_view(run: Browsed, sample_id: str, chosen: Chosen) -> html.Div:
     """Every layer's map, under what it is of; a word where the run has none to show."""
     maps, note = run.shown(sample_id, chosen)
-    what = "mean" if chosen.head is None and chosen.row is None else ""
-    what += "" if chosen.head is None else f"head {chosen.head}"
-    what += "" if chosen.row is None else f"row {chosen.row}"
-    named = f"{run.name}, {what}{_part(chosen.grid)}"
+    of = "mean" if chosen.row is None else f"row {chosen.row}"
+    of = of if chosen.head is None else f"head {chosen.head}"
+    named = f"{run.name}, {of}{_part(chosen.grid)}"
     if maps is None:
         return html.Div([html.B(named), html.P(note, className="empty")])
     figure = multiples_figure(maps, "layer")
@@ -175,10 +174,10 @@ def as_csv(catalogue: Catalogue, sample_id: str, chosen: Chosen) -> str:
     lines = csv.writer(buffer)
     lines.writerow(["run", "head", "query_row", "grid", "layer", "row", "col", "weight"])
     for run in catalogue.holders(sample_id)[:MOST]:
-        maps, _ = run.shown(sample_id, chosen)
+        nearest = run.nearest(sample_id, chosen)
+        maps, _ = run.shown(sample_id, nearest)
         if maps is not None:
-            row = run.nearest(sample_id, chosen).row
-            of = [run.name, *("mean" if each is None else each for each in (chosen.head, row)), chosen.grid]
+            of = [run.name, *("mean" if each is None else each for each in (nearest.head, nearest.row)), nearest.grid]
             lines.writerows([*of, *map(int, at), repr(float(maps[at]))] for at in np.ndindex(maps.shape))
     return buffer.getvalue()
 

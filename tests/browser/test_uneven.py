@@ -105,8 +105,7 @@ def test_a_corrupt_shard_leaves_the_rest_and_is_named(opened, tmp_path):
 
 def test_csv_tells_a_row_from_the_mean_that_stands_in_for_it(opened):
     own = record()
-    other = replace(own, sample=own.sample)
-    catalogue = opened([own], [other])
+    catalogue = opened([own], [own])
     row = own.sample["query_rows"][0]
     lines = as_csv(catalogue, "s000", Chosen(row=int(row))).splitlines()
     assert lines[0] == "run,head,query_row,grid,layer,row,col,weight"
