@@ -31,6 +31,13 @@ columns = ["arm", "measure", "seeds", "n", "mean", "control", "difference", "dif
 table[columns].round(4)
 
 # %% [markdown]
+# Each variant against VIF itself, over the seeds that both have (means, and the ends of 95 % intervals):
+
+# %%
+against = ["from_reference", "from_reference_low", "from_reference_high"]
+table.loc[table["reference"].eq("vif") & table["from_reference"].notna(), ["arm", "measure", *against]].round(4)
+
+# %% [markdown]
 # Whether it holds here:
 
 # %%

@@ -37,6 +37,13 @@ columns = ["arm", "measure", "seeds", "n", "mean", "control", "difference", "dif
 table.loc[table["arm"].isin(["vif", *MAPPINGS]), columns].round(4)
 
 # %% [markdown]
+# Each mapping against the default one, over the seeds that both have (means, and the ends of 95 % intervals):
+
+# %%
+against = ["from_reference", "from_reference_low", "from_reference_high"]
+table.loc[table["reference"].eq("default") & table["from_reference"].notna(), ["arm", "measure", *against]].round(4)
+
+# %% [markdown]
 # Whether it holds here:
 
 # %%

@@ -190,8 +190,7 @@ def ablation_claim(table: pd.DataFrame) -> Claim:
 def parts_claim(table: pd.DataFrame) -> Claim:
     """Table 3: VIF gains more than each variant that lacks a part of it. table: as of `ablation_claim`.
 
-    Its number is what VIF gains on tiny objects less the most that a variant gains, each over the seeds that `measure`
-    counts; without an interval, which needs the records of both.
+    Its number is what VIF gains on tiny objects less what the best of these variants does, over the seeds of both.
     """
     variants = ("no-posterior", "no-sparsity", "full-sequence", "deep-only", "mid-feature")
     measure, ours = _lead(table, "vif", variants)
@@ -268,20 +267,22 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _lead(table: pd.DataFrame, arm: str, others: Sequence[str]) -> tuple[str, tuple[float, float, float, int]]:
-    """What an arm gains on tiny objects less the most that another gains, in points.
+    """What an arm gains on tiny objects less what the best of its variants does, over the seeds that both have.
 
-    First in words, which name the arms that were measured and count the seeds of each: these may differ. Then the
-    number, its interval, of which there is none, and the samples.
+    First in words, which name the best one and those that were measured; then the number and its interval, in points,
+    and the samples.
     """
-    tiny = table[(table["measure"] == "accuracy_tiny") & table["difference"].notna()].set_index("arm")
-    measured = [name for name in others if name in tiny.index]
-    if arm not in tiny.index or not measured:
-        words = f"gain of {arm} on tiny objects less the most of {', '.join(others)}, points"
+    tiny = table[(table["measure"] == "accuracy_tiny") & (table["reference"] == arm) & table["from_reference"].notna()]
+    variants = tiny[tiny["arm"].isin(others)].set_index("arm")
+    if variants.empty:
+        words = f"accuracy on tiny objects of {arm} less that of the best of {', '.join(others)}, points"
         return words, (np.nan, np.nan, np.nan, 0)
-    first, *least = (f"{name} ({count(int(tiny['seeds'][name]), 'seed')})" for name in (arm, *measured))
-    ours = 100 * (tiny["difference"][arm] - tiny["difference"][measured].max())
-    words = f"gain of {first} on tiny objects less the most of {', '.join(least)}, points"
-    return words, (float(ours), np.nan, np.nan, int(tiny["n"][[arm, *measured]].min()))
+    best = str(variants["from_reference"].idxmax())
+    found = variants.loc[best]
+    among = f", the best of {', '.join(variants.index)}" if len(variants) > 1 else ""
+    words = f"accuracy on tiny objects of {arm} less that of {best}{among}, points, seeds that both have"
+    ours, high, low = (-100 * float(found[f"from_reference{end}"]) for end in ("", "_low", "_high"))
+    return words, (ours, low, high, int(found["n"]))
 
 
 def _interval(values: np.ndarray, units: np.ndarray) -> tuple[float, float, float, int]:

@@ -139,37 +139,41 @@ def test_objects_smaller_than_a_patch_are_held_against_the_others(run_of):
 
 
 @pytest.mark.parametrize(
-    ("claim_of", "arm", "others", "ours", "named"),
+    ("claim_of", "arm", "others", "bounds", "agrees", "named"),
     [
         (
             mapping_claim,
             "default",
-            {"early": 0.01, "late": 0.02, "five-pairs": 0.09},
-            1.0,
-            "default (5 seeds) on tiny objects less the most of early (1 seed), late (1 seed),",
+            {"early": (-0.01, 0.01), "late": (-0.02, 0.01), "five-pairs": (0.09, 0.01)},
+            (1, 0, 2),
+            "open",
+            "default less that of early, the best of early, late, points",
         ),
         (
             parts_claim,
             "vif",
-            {"no-posterior": 0.01, "deep-only": 0.04, "early": 0.09},
-            -1.0,
-            "vif (5 seeds) on tiny objects less the most of no-posterior (1 seed), deep-only (1 seed),",
+            {"no-posterior": (-0.05, 0.01), "deep-only": (-0.02, 0.01), "swapped": (0.09, 0.01)},
+            (2, 1, 3),
+            "yes",
+            "vif less that of deep-only, the best of no-posterior, deep-only, points",
         ),
-        (mapping_claim, "default", {}, math.nan, "default on tiny objects less the most of early, late,"),
-        (parts_claim, "vif", {}, math.nan, "vif on tiny objects less the most of no-posterior, no-sparsity,"),
+        (parts_claim, "vif", {"deep-only": (0.02, 0.01)}, (-2, -3, -1), "no", "vif less that of deep-only, points"),
+        (mapping_claim, "default", {}, (), "open", "default less that of the best of early, late, points"),
+        (parts_claim, "vif", {}, (), "open", "vif less that of the best of no-posterior, no-sparsity, "),
     ],
 )
-def test_an_arm_is_held_against_the_best_of_its_others(claim_of, arm, others, ours, named):
-    rows = [
-        {"arm": name, "measure": "accuracy_tiny", "difference": gain, "n": 40, "seeds": 5 if name == arm else 1}
-        for name, gain in ({arm: 0.03} | others).items()
-    ]
+def test_an_arm_is_held_against_the_best_of_its_variants(claim_of, arm, others, bounds, agrees, named):
+    rows = [{"arm": arm, "measure": "accuracy_tiny", "reference": "", "n": 40, "from_reference": math.nan}]
+    for name, (change, side) in others.items():
+        ends = {"from_reference_low": change - side, "from_reference_high": change + side}
+        rows.append(rows[0] | {"arm": name, "reference": arm, "from_reference": change} | ends)
+        rows.append(rows[-1] | {"measure": "accuracy", "from_reference": 0.5})
     claim = claim_of(pd.DataFrame(rows))
-    assert claim.measure.startswith(f"gain of {named}"), "over other seeds, and so said"
-    assert claim.n == (40 if others else 0), "samples, not arms"
-    assert claim.ours == pytest.approx(ours, nan_ok=True)
-    assert claim.agrees == "open", "without intervals nothing is settled"
-    assert ("Measured without an interval" if others else "Not measured here") in claim.sentence
+    assert claim.measure.startswith(f"accuracy on tiny objects of {named}")
+    assert claim.n == (40 if others else 0)
+    assert (claim.ours, claim.low, claim.high) == pytest.approx(bounds or (math.nan,) * 3, nan_ok=True)
+    assert claim.agrees == agrees
+    assert others or "Not measured here" in claim.sentence
 
 
 def test_an_ablation_says_what_vif_gains_in_points():

@@ -133,19 +133,25 @@ def train(
         for phase in recipe.phases:
             recipe.data_of(phase)
             phase.shared(count)
+        begins = not (out / RECORD).exists()
         _record(recipe, out)
         if (out / recipe.name).is_dir():
             return out / recipe.name
-        command = ["-m", "vif_core.train.tune", str(out)]
         name = recipe.name
+        try:
+            _launch(["-m", "vif_core.train.tune", str(out)], count, str(name_or_path), out)
+        except VifError:
+            if begins and not any(out.glob("0-*")):  # nothing was learned, as of a mistyped model: leave no trace
+                for record in (RECORD, DATA_RECORD):
+                    (out / record).unlink()
+            raise
     else:
         given = {"--data": data, "--model": model, "--steps": steps, "--seed": seed}
         if named := [option for option, value in given.items() if value is not None]:
             raise UsageError(f"{named[0]} for recipe {name_or_path}, which has stages", expected="a recipe with phases")
         out.mkdir(parents=True, exist_ok=True)
         count, name = processes or recipe.processes, recipe.model
-        command = ["-m", "vif_core.train.stages", str(name_or_path), str(out)]
-    _launch(command, count, str(name_or_path), out)
+        _launch(["-m", "vif_core.train.stages", str(name_or_path), str(out)], count, str(name_or_path), out)
     return out / name
 
 

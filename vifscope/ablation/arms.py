@@ -14,18 +14,20 @@ from vif_core.vif.config import layer_pairs
 
 @dataclass(frozen=True)
 class Arm:
-    """vif: fields of VIFConfig that it changes; None for no VIF at all.      maps_from: in training, and when asked."""
+    """vif: fields of VIFConfig that it changes; None for no VIF at all.      maps_from: in training, and when asked.
+    reference: the arm that it is a variant of; empty for none."""
 
     about: str
     vif: Mapping[str, Any] | None = field(default_factory=dict)
     maps_from: Literal["own", "swapped", "constant"] = "own"
+    reference: str = "vif"
 
 
-VIF, CONTROL = "vif", "control"
+VIF, CONTROL, DEFAULT = "vif", "control", "default"
 
 ARMS = {
-    VIF: Arm("VIF as the recipe has it"),
-    CONTROL: Arm("the same data, steps, rates and trained weights, without VIF", None),
+    VIF: Arm("VIF as the recipe has it", reference=""),
+    CONTROL: Arm("the same data, steps, rates and trained weights, without VIF", None, reference=""),
     "swapped": Arm("trained and asked with another sample's maps", maps_from="swapped"),
     "constant": Arm("one learned map for every question", maps_from="constant"),
     "no-posterior": Arm("the prior gives the maps in training too, no KL", {"variant": "no-posterior"}),
@@ -33,10 +35,10 @@ ARMS = {
     "full-sequence": Arm("maps over the whole sequence", {"variant": "full-sequence"}),
     "deep-only": Arm("maps from the injection layer's own input", {"variant": "deep-only"}),
     "mid-feature": Arm("middle features in place of attention flow", {"variant": "mid-feature"}),
-    "default": Arm("the paper's layer mapping", {"mapping": "default", "pairs": None}),
-    "early": Arm("earlier extraction layers", {"mapping": "early", "pairs": None}),
-    "late": Arm("later extraction layers", {"mapping": "late", "pairs": None}),
-    "five-pairs": Arm("five layer pairs", {"mapping": "five-pairs", "pairs": None}),
+    DEFAULT: Arm("the paper's layer mapping", {"mapping": "default", "pairs": None}),
+    "early": Arm("earlier extraction layers", {"mapping": "early", "pairs": None}, reference=DEFAULT),
+    "late": Arm("later extraction layers", {"mapping": "late", "pairs": None}, reference=DEFAULT),
+    "five-pairs": Arm("five layer pairs", {"mapping": "five-pairs", "pairs": None}, reference=DEFAULT),
 }
 """Controls, then the variants of the paper's Table 3 and the layer mappings of its Table 4."""
 

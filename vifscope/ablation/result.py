@@ -19,7 +19,7 @@ from vifscope.ablation.samples import TINY
 from vifscope.evidence import markdown
 from vifscope.metrics.attenuation import deep_layers
 from vifscope.runs.disk import write_file
-from vifscope.stats import Interval, bootstrap_seeds, seeds_difference
+from vifscope.stats import Interval, SeedsDifference, bootstrap_seeds, seeds_difference
 from vifscope.summary import plain_numbers
 
 NAME = "ablation"
@@ -146,6 +146,8 @@ class Ablation:
 
         Columns arm, measure, seeds, n (samples with a value), mean, low, high; and against the control, over the seeds
         that both have: control, difference, difference_low, difference_high, percent, percent_low, percent_high.
+        Likewise against the arm that it is a variant of: reference (its name), from_reference (the difference),
+        from_reference_low, from_reference_high.
         Intervals are two-level bootstrap intervals, `vifscope.stats.bootstrap_seeds`.
         """
         return self._frame.copy()
@@ -154,13 +156,15 @@ class Ablation:
         """What was found, ready for JSON; undefined numbers are None.
 
         folder, recipe, model, data, samples: {answers, flow, checks, tiny: of the answers};
-        arms: a dict an arm: arm, about, seeds, injected (layers), and for each measure {n, mean, low, high, control,
-        difference, difference_low, difference_high, percent, percent_low, percent_high}.
+        arms: a dict an arm: arm, about, reference, seeds, injected (layers), and for each measure {n, mean, low, high,
+        control, difference, difference_low, difference_high, percent, percent_low, percent_high, from_reference,
+        from_reference_low, from_reference_high}.
         """
         arms = []
         for arm, rows in self._frame.groupby("arm", sort=False):
-            found = rows.drop(columns=["arm", "seeds"]).set_index("measure").to_dict("index")
+            found = rows.drop(columns=["arm", "seeds", "reference"]).set_index("measure").to_dict("index")
             known = {"arm": arm, "about": ARMS[str(arm)].about, "seeds": self.seeds[str(arm)]}
+            known["reference"] = rows["reference"].iloc[0] or None
             arms.append(known | {"injected": self.injected(str(arm))} | found)
         recipe = self.experiment.recipe
         return plain_numbers(
@@ -197,26 +201,39 @@ class Ablation:
             parts = self.experiment.parts(arm)
             for measure in MEASURES:
                 if measure.part in parts:
-                    rows.append({"arm": arm, "measure": measure.name, "seeds": len(seeds)} | self._row(arm, measure))
+                    rows.append({"arm": arm, "measure": measure.name} | self._row(arm, measure))
             if MAPS in parts:
                 spread = {"mean": self._spread(arm, seeds), "n": self.experiment.numbers.of(MAPS)}
-                rows.append({"arm": arm, "measure": SPREAD, "seeds": len(seeds)} | spread)
-        columns = ["arm", "measure", "seeds", "n", "mean", "low", "high", "control", *_CHANGE]
-        return pd.DataFrame(rows).reindex(columns=columns)
+                rows.append({"arm": arm, "measure": SPREAD} | spread)
+        columns = ["arm", "measure", "seeds", "n", "mean", "low", "high", "control", *_CHANGE, "reference", *_FROM]
+        frame = pd.DataFrame(rows).reindex(columns=columns)
+        return frame.assign(
+            seeds=[len(self.seeds[arm]) for arm in frame["arm"]],
+            reference=[ARMS[arm].reference for arm in frame["arm"]],
+        )
 
     def _row(self, arm: str, measure: Measure) -> dict[str, Any]:
         seeds, units = self.seeds[arm], self.units(measure.part)
         own = self.values(measure, arm, seeds)
         row = {"n": int((~np.isnan(own)).any(0).sum())} | _bounds(bootstrap_seeds(own, units), "mean", "")
-        shared = [seed for seed in seeds if seed in self.seeds.get(CONTROL, [])]
-        if arm == CONTROL or not measure.held or not shared:
+        if arm != CONTROL and measure.held and (change := self._change(arm, CONTROL, measure)):
+            row |= {"control": float(change.first.mean)} | _bounds(change.percent, "percent", "percent_")
+            row |= _bounds(change.difference, "difference", "difference_")
+        reference = ARMS[arm].reference
+        if not reference or measure.part not in self.experiment.parts(reference):
             return row
-        change = seeds_difference(
-            self.values(measure, CONTROL, shared, like=arm), self.values(measure, arm, shared), units
-        )
-        row |= {"control": float(change.first.mean)}
-        row |= _bounds(change.difference, "difference", "difference_") | _bounds(change.percent, "percent", "percent_")
+        if change := self._change(arm, reference, measure):
+            row |= _bounds(change.difference, "from_reference", "from_reference_")
         return row
+
+    def _change(self, arm: str, reference: str, measure: Measure) -> SeedsDifference | None:
+        """From another arm to this one, in the layers that this one injects into, over the seeds that both have; None
+        where there are none."""
+        shared = [seed for seed in self.seeds[arm] if seed in self.seeds.get(reference, [])]
+        if not shared:
+            return None
+        before, after = self.values(measure, reference, shared, like=arm), self.values(measure, arm, shared)
+        return seeds_difference(before, after, self.units(measure.part))
 
     def _spread(self, arm: str, seeds: Sequence[int]) -> float:
         centres = np.array([self.rows(arm, seed, MAPS)["centre"].tolist() for seed in seeds], dtype=np.float64)
@@ -224,16 +241,35 @@ class Ablation:
 
 
 _CHANGE = ["difference", "difference_low", "difference_high", "percent", "percent_low", "percent_high"]
+_FROM = ["from_reference", "from_reference_low", "from_reference_high"]
 
 
 def table_text(found: dict[str, Any]) -> str:
-    """The table of a `summary_dict` in Markdown: each measure, and in brackets its difference from the control."""
+    """The tables of a `summary_dict` in Markdown: each measure, and in brackets its difference from the control; then
+    the differences of each arm from the one that it is a variant of."""
     header = ["arm", "seeds", *(measure.heading for measure in MEASURES), "spread of centres"]
     rows = []
     for arm in found["arms"]:
         cells = (_cell(measure, arm.get(measure.name)) for measure in MEASURES)
         rows.append([arm["arm"], len(arm["seeds"]), *cells, markdown.share(arm.get(SPREAD, {}).get("mean"))])
     samples = found["samples"]
+    variants = [
+        [
+            arm["arm"],
+            arm["reference"],
+            *(_difference(measure, arm.get(measure.name), "from_reference") for measure in MEASURES),
+        ]
+        for arm in found["arms"]
+        if arm["accuracy"]["from_reference"] is not None
+    ]
+    headings = (measure.heading for measure in MEASURES)
+    against = f"""
+
+## Against the arm that each is a variant of
+
+{markdown.table(["arm", "variant of", *headings], variants)}
+
+Over the seeds that both have, in the layers that the variant injects into."""
     return f"""# {found["recipe"]}: arms
 
 {markdown.table(header, rows)}
@@ -241,17 +277,21 @@ def table_text(found: dict[str, Any]) -> str:
 {samples["answers"]} samples of {found["data"]}, {samples["tiny"]} of them about {TINY} objects.
 Flow and maps are of {samples["flow"]}.
 In brackets the difference from the control, with a 95 % interval over seeds and images (two-level bootstrap).
-Injected: the layers that the arm injects into, and the same ones of the control."""
+Injected: the layers that the arm injects into, and the same ones of the control.{against if variants else ""}"""
 
 
 def _cell(measure: Measure, found: dict[str, Any] | None) -> str:
     if found is None:
         return "-"
-    value = measure.shown(found["mean"])
-    if found["difference"] is None:
-        return value
-    change = (measure.shown(found[f"difference{end}"], sign=True) for end in ("", "_low", "_high"))
-    return "{} ({}, {} to {})".format(value, *change)
+    change = _difference(measure, found, "difference")
+    return measure.shown(found["mean"]) + ("" if change == "-" else f" ({change})")
+
+
+def _difference(measure: Measure, found: dict[str, Any] | None, name: str) -> str:
+    if found is None or found[name] is None:
+        return "-"
+    mean, low, high = (measure.shown(found[f"{name}{end}"], sign=True) for end in ("", "_low", "_high"))
+    return f"{mean}, {low} to {high}"
 
 
 def _bounds(interval: Interval, middle: str, ends: str) -> dict[str, float]:

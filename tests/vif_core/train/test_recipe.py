@@ -109,6 +109,20 @@ def test_data_that_is_not_there_leaves_the_folder_to_the_corrected_command(launc
     assert len(launched) == 1
 
 
+@pytest.mark.parametrize("code", [1, 2], ids=["no such model on the hub", "no such model"])
+def test_what_stops_before_it_learns_leaves_the_folder_to_the_corrected_command(ran, tmp_path, listing, code):
+    ran.code, data = code, str(listing)
+    with pytest.raises(VifError, match="Read the lines above"):
+        train("llava-1.5-7b-vif", tmp_path / "out", data=data, model="misspelt", processes=1)
+    ran.code = 0
+    train("llava-1.5-7b-vif", tmp_path / "out", data=data, model="right", processes=1)
+    (tmp_path / "out" / "0-one.safetensors").touch()
+    ran.code = code
+    with pytest.raises(VifError, match="Read the lines above"):
+        train("llava-1.5-7b-vif", tmp_path / "out", data=data, model="right", processes=1)
+    assert (tmp_path / "out" / "recipe.yaml").exists(), "a training that has begun keeps its record"
+
+
 @pytest.mark.parametrize("named", ["mine.json", "."], ids=["listing", "folder"])
 def test_a_training_does_not_go_on_with_data_that_has_changed(launched, tmp_path, listing, named):
     out, data, first = tmp_path / "out", str(tmp_path / named), listing.read_text()

@@ -79,6 +79,20 @@ def test_seeds_that_one_side_lacks_are_no_pairs(written):
     assert (row["seeds"], row["difference"]) == (3, pytest.approx(row["mean"] - row["control"]))
 
 
+def test_a_variant_is_held_against_its_reference_over_the_seeds_that_both_have(written):
+    some = Ablation(written)
+    some.seeds = {"vif": [1, 2, 3], "control": [1, 2, 3], "swapped": [3]}
+    cells = some.frame().set_index(["arm", "measure"])
+    row = cells.loc["swapped", "map_box_lift"]
+    assert (row["reference"], row["control"]) == ("vif", pytest.approx(np.nan, nan_ok=True))
+    own, vif = (some.of_maps(arm, [3], "map_box_lift").mean() for arm in ("swapped", "vif"))
+    assert (row["from_reference"], row["from_reference_low"] <= row["from_reference"]) == (own - vif, True)
+    gain = cells.loc["swapped", "accuracy_tiny"]
+    right = (np.nanmean(some.correct(arm, [3])[:, some.tiny(written.parts("vif")[0])]) for arm in ("swapped", "vif"))
+    assert gain["from_reference"] == pytest.approx(np.subtract(*right))
+    assert cells.loc[["vif", "control"], "from_reference"].isna().all(), "they are variants of nothing"
+
+
 def test_the_table_is_written_as_csv_json_and_markdown(found):
     found.write()
     folder = found.experiment.path
@@ -91,3 +105,5 @@ def test_the_table_is_written_as_csv_json_and_markdown(found):
     text = (folder / "ablation.md").read_text()
     assert "| arm | seeds | right, % | right, tiny, % |" in text
     assert "| 6.00 (+4.00, +4.00 to +4.00) | 6.00 |" in text
+    assert "| arm | variant of | right, % |" in text
+    assert "| swapped | vif | " in text
