@@ -273,13 +273,13 @@ def _lead(table: pd.DataFrame, arm: str, others: Sequence[str]) -> tuple[str, tu
     and the samples.
     """
     tiny = table[(table["measure"] == "accuracy_tiny") & (table["reference"] == arm) & table["from_reference"].notna()]
-    variants = tiny[tiny["arm"].isin(others)].set_index("arm")
-    if variants.empty:
+    variants = tiny[tiny["arm"].isin(others)].set_index("arm").to_dict("index")
+    if not variants:
         words = f"accuracy on tiny objects of {arm} less that of the best of {', '.join(others)}, points"
         return words, (np.nan, np.nan, np.nan, 0)
-    best = str(variants["from_reference"].idxmax())
-    found = variants.loc[best]
-    among = f", the best of {', '.join(variants.index)}" if len(variants) > 1 else ""
+    best = max(variants, key=lambda name: variants[name]["from_reference"])
+    found = variants[best]
+    among = f", the best of {', '.join(map(str, variants))}" if len(variants) > 1 else ""
     words = f"accuracy on tiny objects of {arm} less that of {best}{among}, points, seeds that both have"
     ours, high, low = (-100 * float(found[f"from_reference{end}"]) for end in ("", "_low", "_high"))
     return words, (ours, low, high, int(found["n"]))

@@ -163,8 +163,13 @@ class Ablation:
         arms = []
         for arm, rows in self._frame.groupby("arm", sort=False):
             found = rows.drop(columns=["arm", "seeds", "reference"]).set_index("measure").to_dict("index")
-            known = {"arm": arm, "about": ARMS[str(arm)].about, "seeds": self.seeds[str(arm)]}
-            known["reference"] = rows["reference"].iloc[0] or None
+            told = ARMS[str(arm)]
+            known = {
+                "arm": arm,
+                "about": told.about,
+                "reference": told.reference or None,
+                "seeds": self.seeds[str(arm)],
+            }
             arms.append(known | {"injected": self.injected(str(arm))} | found)
         recipe = self.experiment.recipe
         return plain_numbers(
