@@ -65,14 +65,15 @@ def read_boxes(value: Any, where: str) -> tuple[Box, ...]:
 
 
 def read_answer(value: Any) -> str | None:
-    """The answer as text: the first of several, the text of an object that has one, yes or no for a truth value."""
+    """The answer as text: the first of several, the text of an object that has one, yes or no for a truth value; None
+    where there is none, or white space alone."""
     if isinstance(value, list):
         value = value[0] if value else None
     if isinstance(value, dict):
         value = value.get("answer", value.get("text"))
     if isinstance(value, bool):
         value = "yes" if value else "no"
-    return None if value is None else str(value)
+    return None if value is None or not str(value).strip() else str(value)
 
 
 def _sample(row: Row, sample_id: str, folder: Path) -> Sample:

@@ -68,7 +68,16 @@ def test_any_character_of_json_is_read_with_either_end_of_lines(folder, name, en
 
 
 @pytest.mark.parametrize(
-    ("given", "answer"), [(["red", "crimson"], "red"), ({"answer": "red"}, "red"), (True, "yes"), (0, "0"), ([], None)]
+    ("given", "answer"),
+    [
+        (["red", "crimson"], "red"),
+        ({"answer": "red"}, "red"),
+        (True, "yes"),
+        (0, "0"),
+        ([], None),
+        (" ", None),
+        ([""], None),
+    ],
 )
 def test_an_answer_is_text_whatever_it_is_written_as(folder, given, answer):
     row = {"image": "red.png", "question": "Which?", "answer": given}
