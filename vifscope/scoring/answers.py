@@ -15,6 +15,7 @@ RIGHT_FROM = 0.5
 
 _ARTICLES = ("a", "an", "the")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
+_LEADING_POINT = re.compile(r"(?<![\w.])\.(?=\d)")
 _CLAUSE_END = re.compile(r"[,.;\n]|\band\b")
 
 
@@ -35,13 +36,13 @@ def relaxed_match(response: str, answer: str) -> bool:
 def normalise(text: str) -> str:
     """Words of a text in lower case, without punctuation and articles, one space between them.
 
-    A number keeps its sign and its point, and loses the commas between its thousands. An article at the end is a name
+    A number keeps its sign and its point, has a 0 before it, and loses the commas between its thousands. An article at the end is a name
     ("plan A"), and a text of punctuation alone is that.
 
     >>> normalise("The temperature: -3.5, or 1,000?")
     'temperature -3.5 or 1000'
     """
-    lower = _THOUSANDS.sub("", text.lower())
+    lower = _LEADING_POINT.sub("0.", _THOUSANDS.sub("", text.lower()))
     words = "".join(character if _is_said(lower, i) else " " for i, character in enumerate(lower)).split()
     kept = [word for word in words[:-1] if word not in _ARTICLES] + words[-1:]
     return " ".join(kept or lower.split())

@@ -48,11 +48,18 @@ def test_an_article_alone_is_still_an_answer():
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("-3", "3"), ("3.5", "35"), ("-", "+"), ("", "<"), ("कि", "का"), ("ไม่", "ไม้"), ("3-5", "-5")]
+    ("one", "other"),
+    [("-3", "3"), ("3.5", "35"), ("-", "+"), ("", "<"), ("कि", "का"), ("ไม่", "ไม้"), ("3-5", "-5"), (".5", "5")],
 )
 def test_signs_points_and_marks_make_a_difference(one, other):
     assert not relaxed_match(one, other)
     assert relaxed_match(one, one)
+
+
+def test_a_number_may_begin_with_its_point():
+    assert relaxed_match("It is .5", "it is 0.5")
+    assert relaxed_match("-.5", "-0.5")
+    assert relaxed_match("Yes.5", "yes 5"), "a full stop without a space"
 
 
 def test_commas_between_thousands_make_none():
