@@ -219,7 +219,7 @@ def _load_adapter(vlm: VLM, folder: Path) -> None:
             f"adapter {folder} needs PEFT", expected="the package peft", next_step="pip install 'vifscope[train]'"
         ) from error
     lost = [*getattr(result, "missing_keys", []), *getattr(result, "unexpected_keys", [])] if result else []
-    lost = [name for name in lost if "lora" in name]
+    lost = [name for name in lost if "lora_" in name or "modules_to_save" in name]  # the base has its own file
     if lost:
         raise VifError(
             f"adapter {folder} does not fit {vlm.name}: {len(lost)} tensors have no place, such as {lost[0]}",

@@ -36,8 +36,8 @@ def relaxed_match(response: str, answer: str) -> bool:
 def normalise(text: str) -> str:
     """Words of a text in lower case, without punctuation and articles, one space between them.
 
-    A number keeps its sign and its point, has a 0 before it, and loses the commas between its thousands. An article at the end is a name
-    ("plan A"), and a text of punctuation alone is that.
+    A number keeps its sign and its point, has a 0 before it, and loses the commas between its thousands. An article at
+    the end is a name ("plan A"), and a text of punctuation alone is that.
 
     >>> normalise("The temperature: -3.5, or 1,000?")
     'temperature -3.5 or 1000'

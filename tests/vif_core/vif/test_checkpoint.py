@@ -131,6 +131,23 @@ def test_an_adapter_of_another_model_is_refused(base, tmp_path):
         load(tmp_path / "lora")
 
 
+def test_an_adapter_without_the_weights_that_it_trained_whole_is_refused(base, tmp_path, encode, logits_of):
+    peft = pytest.importorskip("peft")
+    vlm = load(base)
+    vlm.model.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["multi_modal_projector"]))
+    model = add_vif(vlm, VIFConfig(**CONFIGURED))
+    for name, parameter in vlm.model.named_parameters():
+        if "modules_to_save" in name:
+            parameter.data += 0.1
+    model.save_pretrained(tmp_path / "lora")
+    assert same(model, load_vif(tmp_path / "lora"), encode, logits_of)
+    path = tmp_path / "lora" / "adapter_model.safetensors"
+    weights = load_file(path)
+    save_file({name: tensor for name, tensor in weights.items() if "lora_" in name}, path)
+    with pytest.raises(VifError, match=r"adapter .* does not fit base: 4 tensors have no place.*multi_modal_projector"):
+        load(tmp_path / "lora")
+
+
 @pytest.mark.parametrize("options", [{"preset": "release", "width": 32, "depth": 1}, {"variant": "no-posterior"}])
 def test_shared_and_missing_branches_come_back(base, tmp_path, options, encode, logits_of):
     model = with_vif(base, frozen=True, **options)
