@@ -12,6 +12,8 @@ import torch
 from vif_core.data.specks import Specks
 from vif_core.load import EMBEDDED, load, load_vif
 from vif_core.vlm.layout import box_weights
+from vifscope.ablation.measures import flow_rows
+from vifscope.ablation.words import card_text
 from vifscope.evidence.answers import answer_all
 from vifscope.evidence.blind import accuracy_by_kind
 
@@ -60,6 +62,15 @@ def test_the_map_moves_with_the_question(model):
     assert (one - other).abs().sum() > 0.1
 
 
+def test_it_narrows_the_attention_of_its_layer_and_of_no_layer_before(model, asked):
+    with_vif, without = (
+        np.array([row["visual_entropy"] for row in flow_rows(vlm, asked)], dtype=float).mean(0)
+        for vlm in (model.vlm, load("mini-llava"))
+    )
+    assert with_vif[15] < 0.7 * without[15], (with_vif[15], without[15])
+    assert with_vif[:15] == pytest.approx(without[:15], abs=0.1)
+
+
 def test_it_answers(model):
     samples = [Specks("test")[i] for i in range(70)]
     right = accuracy_by_kind(samples, answer_all(model.vlm, samples))
@@ -69,6 +80,7 @@ def test_it_answers(model):
 def test_its_card_says_what_it_was_compared_with():
     text = (FOLDER / "README.md").read_text()
     assert CARD["name"] == "mini-llava-vif"
+    assert text == card_text(CARD), "its words follow from its numbers"
     for word in ("control", "another sample's", "tiny", "swapped"):
         assert word in text
 

@@ -152,7 +152,7 @@ def _maps(ablation: Ablation) -> Figures:
     found = {name: _bounds(bootstrap_seeds(ablation.of_maps(VIF, seeds, name), units)) for name in names}
     lift = ablation.of_maps(VIF, seeds, "map_box_lift")
     for word, own in (("tiny", tiny), ("other", ~tiny)):
-        found[f"map_box_lift_{word}"] = _bounds(bootstrap_seeds(lift[:, own], units[own]))
+        found[f"map_box_lift_{word}"] = _bounds(bootstrap_seeds(np.where(own, lift, np.nan), units))
     return found
 
 
@@ -190,9 +190,12 @@ def _change(
     chosen: np.ndarray | None = None,
     names: tuple[str, str] = (CONTROL, VIF),
 ) -> Figures:
-    """{control, vif, difference: {mean, low, high}, percent: ...} of [S, N] each, over the chosen samples."""
+    """{control, vif, difference: {mean, low, high}, percent: ...} of [S, N] each, over the chosen samples.
+
+    Images are drawn from all of them, as for the experiment's table: a number has the same interval in both.
+    """
     kept = np.ones(len(units), dtype=bool) if chosen is None else chosen
-    change = seeds_difference(first[:, kept], second[:, kept], units[kept])
+    change = seeds_difference(np.where(kept, first, np.nan), second, units)
     means = zip(names, (float(change.first.mean), float(change.second.mean)), strict=True)
     return dict(means) | {"difference": _bounds(change.difference), "percent": _bounds(change.percent)}
 

@@ -170,8 +170,15 @@ def _arms_table(arms: Figures) -> str:
             arm = arms[name]
             points = [_points(_of(arm[measure], "difference")) for measure in ("accuracy_tiny", "accuracy_other")]
             lift = _percent(_of(arm["box_lift_injected"], "percent"))
-            rows.append([name, *points, lift, number(arm["map_box_lift"]["mean"])])
-    header = ["arm", "tiny objects, points", "other, points", "box lift of injected layers", "box lift of the map"]
+            rows.append([name, len(arm["seeds"]), *points, lift, number(arm["map_box_lift"]["mean"])])
+    header = [
+        "arm",
+        "seeds",
+        "tiny objects, points",
+        "other, points",
+        "box lift of injected layers",
+        "box lift of the map",
+    ]
     return table(header, rows)
 
 

@@ -35,7 +35,21 @@ def test_equation_8_draws_from_the_posterior_in_training_and_from_the_prior_in_i
     assert torch.equal(reading.lights.centres, model.generator.slots(reading.prior.mean).centres)
 
 
+@pytest.mark.parametrize(
+    ("variant", "loss"),
+    [("none", 1.0 + 0.3 * 2.0 + 0.2 * (0.5 * 5.0 + 2.0 * 3.0)), ("no-sparsity", 1.0 + 0.3 * 2.0)],
+)
+def test_equation_10_of_given_parts(trained, monkeypatch, variant, loss):
+    """Cross-entropy 1, KL 2, volume 3, entropy 5; weights 0.3 of the KL and 0.2 of sparsity."""
+    weights = {"lambda_kl": 0.3, "lambda_sp": 0.2, "entropy_weight": 0.5, "volume_weight": 2.0}
+    model, batch, labels = trained(variant=variant, **weights)
+    monkeypatch.setattr("vif_core.vif.model.answer_loss", lambda *_: 1.0)
+    monkeypatch.setattr("vif_core.vif.model.pair_losses", lambda *_: (2.0, 3.0, 5.0, 7.0))
+    assert model(**batch.inputs, labels=labels).loss.item() == pytest.approx(loss)
+
+
 def test_equation_10_adds_up_cross_entropy_kl_and_sparsity(trained):
+    """The parts are those of the pass."""
     model, batch, labels = trained(lambda_kl=0.3, lambda_sp=0.2, entropy_weight=0.5, volume_weight=2.0)
     out = model(**batch.inputs, labels=labels)
     kl = torch.stack([kl_divergence(r.posterior, r.prior).mean() for r in out.readings]).mean()

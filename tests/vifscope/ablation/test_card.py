@@ -77,13 +77,22 @@ def test_other_maps_are_told_against_the_models_own(card):
     assert "| box lift | 6.00 | 1.00 | -83.3 [-83.3, -83.3] % |" in text
 
 
+def test_a_number_has_one_interval_wherever_it_stands(card):
+    _, figures = card
+    rows = {row["name"]: row["difference"] for row in figures["accuracy"]}
+    for name, measure in (("all", "accuracy"), ("tiny objects", "accuracy_tiny"), ("other", "accuracy_other")):
+        found = figures["arms"]["vif"][measure]
+        told = [found[f"difference{end}"] for end in ("", "_low", "_high")]
+        assert list(rows[name].values()) == pytest.approx(told, abs=1e-12)
+
+
 def test_maps_controls_notes_and_training_are_there(card):
     text, figures = card
     assert "Box lift of the map in use (the prior's mean): 6.00 [6.00, 6.00]" in text
     assert "KL between posterior and prior: 2.00 [2.00, 2.00] nats" in text
     assert "without VIF (and so without the phases that train VIF alone: focus)" in text
-    assert "| swapped | " in text
-    assert "| constant | " in text
+    assert "| swapped | 3 | " in text, "its seeds"
+    assert "| constant | 3 | " in text
     assert "## What was tried, and what mattered\n\nThe guide mattered.\n" in text
     assert "| joint | vif, decoder | 4 | 2 | vif 0.001, decoder 0.001 |" in text
     assert figures["training"]["minutes"]["vif"] == {"focus": [1.5], "joint": [1.5]}
