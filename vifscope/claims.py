@@ -19,7 +19,7 @@ from vifscope.figures.frames import image_units, measured_samples
 from vifscope.figures.lights import branch_frame, has_spotlights
 from vifscope.metrics.attenuation import deep_layers, nothing_else_seen
 from vifscope.runs import RunStore
-from vifscope.runs.manifest import held_up_layers, vif_facts
+from vifscope.runs.manifest import vif_facts
 from vifscope.stats import bootstrap_mean, groups_difference
 from vifscope.summary import count
 
@@ -74,24 +74,24 @@ class Claim:
 def attenuation_claim(run: RunStore) -> Claim:
     """Section 2: the visual ratio is high in shallow layers (here the first half) and falls in the deep ones.
 
-    Not measured where VIF injects a map into one of these layers, which holds its ratio up.
+    This claim and the next two are of models without VIF: they are not measured by a run with it.
     """
     change, units, half = _deep_less_shallow(run, "visual_ratio")
-    return Claim(
+    return _of_base(run, Claim(
         "Attention to the image falls off in deep layers", "section 2, Figures 1 and 2",
         f"visual ratio of the deep layers less that of layers 0 to {half - 1}",
         "a falling curve", *_interval(change, units), threshold=0.0, above=False,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def tail_claim(run: RunStore) -> Claim:
     """Section 2, violins of Figure 2: in deep layers no few visual tokens hold much of the weight any more."""
     change, units, half = _deep_less_shallow(run, "top_share")
-    return Claim(
+    return _of_base(run, Claim(
         "The weights of single visual tokens lose their long tail in deep layers", "section 2, Figure 2",
         f"share of the visual attention on the top 5 % of visual tokens, deep layers less layers 0 to {half - 1}",
         "violins that near uniform", *_interval(change, units), threshold=0.0, above=False,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def focus_claim(run: RunStore) -> Claim:
@@ -99,11 +99,11 @@ def focus_claim(run: RunStore) -> Claim:
     entropy, units = _by_layer(run, "visual_entropy")
     num_layers = entropy.shape[1]
     change = _mean(entropy[:, list(deep_layers(num_layers))]) - entropy[:, num_layers // 2]
-    return Claim(
+    return _of_base(run, Claim(
         "Middle layers focus, deep layers are diffuse", "section 2, Figure 3",
         f"visual entropy of the deep layers less that of layer {num_layers // 2}, nats",
         "maps that spread", *_interval(change, units), threshold=0.0, above=True,
-    )  # fmt: skip
+    ))  # fmt: skip
 
 
 def vif_claims(comparison: Comparison) -> list[Claim]:
@@ -173,24 +173,27 @@ def limit_claim(comparison: Comparison) -> Claim:
 def ablation_claim(table: pd.DataFrame) -> Claim:
     """Table 3's "VIF": what it gains on tiny objects over a control trained alike.
 
-    table: `ablation.csv` of `vifscope ablate`; its intervals are over seeds and images.
+    table: `ablation.csv` of `vifscope ablate`. Its intervals are over seeds and images; of one seed alone they say
+    nothing of another training, and are left out.
     """
     row = table[(table["arm"] == "vif") & (table["measure"] == "accuracy_tiny")].to_dict("records")
     found = row[0] if row else {}
+    seeds = int(found.get("control_seeds") or 0)
     ours, low, high = _numbers(found, "difference", "difference_low", "difference_high")
-    seeds = int(found.get("seeds") or 0)
     return Claim(
         "VIF helps with small details", "Table 3",
         f"accuracy on tiny objects less that of a control trained alike, points, {count(seeds, 'seed')}",
-        "LLaVA-v1.5 45.0 to 50.8 on V*", 100 * ours, 100 * low, 100 * high, int(found.get("n") or 0),
-        threshold=0.0, above=True,
+        "LLaVA-v1.5 45.0 to 50.8 on V*", 100 * ours, *((100 * low, 100 * high) if seeds > 1 else (np.nan, np.nan)),
+        int(found.get("n") or 0), threshold=0.0, above=True,
     )  # fmt: skip
 
 
 def parts_claim(table: pd.DataFrame) -> Claim:
     """Table 3: VIF gains more than each variant that lacks a part of it. table: as of `ablation_claim`.
 
-    Its number is what VIF gains on tiny objects less what the best of these variants does, over the seeds of both.
+    Its number is the least that VIF gains on tiny objects over one of these variants, over the seeds of both. So are
+    the ends of its interval: it holds where it holds against each variant, and not where it does not against one, which
+    is not corrected for their number. Without an interval where a variant is missing, or has one seed.
     """
     variants = ("no-posterior", "no-sparsity", "full-sequence", "deep-only", "mid-feature")
     measure, ours = _lead(table, "vif", variants)
@@ -238,17 +241,20 @@ def _by_layer(run: RunStore, metric: str) -> tuple[np.ndarray, np.ndarray]:
 def _deep_less_shallow(run: RunStore, metric: str) -> tuple[np.ndarray, np.ndarray, int]:
     """A metric's mean over the deep layers less that over the first half, by sample [N]; their images; L // 2.
 
-    NaN where the ratio is so by construction: 1 where nothing else is seen, or held up by an injected map.
+    NaN where the ratio is 1 by construction, as nothing else is seen.
     """
     values, units = _by_layer(run, metric)
     num_layers = values.shape[1]
     half = max(1, num_layers // 2)
-    shallow, deep = list(range(half)), list(deep_layers(num_layers))
-    change = _mean(values[:, deep]) - _mean(values[:, shallow])
-    held_up = {*shallow, *deep} & {*held_up_layers(vif_facts(run.manifest))}
-    if metric == "visual_ratio" and (nothing_else_seen(values) or held_up):
+    change = _mean(values[:, list(deep_layers(num_layers))]) - _mean(values[:, :half])
+    if metric == "visual_ratio" and nothing_else_seen(values):
         change = np.full_like(change, np.nan)
     return change, units, half
+
+
+def _of_base(run: RunStore, claim: Claim) -> Claim:
+    """The claim as it is of a run without VIF; else with no number, and why."""
+    return _unmeasured(claim, "which takes a run without VIF") if vif_facts(run.manifest) else claim
 
 
 def _of_vif(claim: Claim, comparison: Comparison) -> Claim:
@@ -256,8 +262,11 @@ def _of_vif(claim: Claim, comparison: Comparison) -> Claim:
     baseline, other = comparison.sides[:2]
     if other.vif and not baseline.vif:
         return claim
-    why = f"{claim.measure}, which takes a first run without VIF and a second one with it"
-    return replace(claim, measure=why, ours=np.nan, low=np.nan, high=np.nan, n=0)
+    return _unmeasured(claim, "which takes a first run without VIF and a second one with it")
+
+
+def _unmeasured(claim: Claim, why: str) -> Claim:
+    return replace(claim, measure=f"{claim.measure}, {why}", ours=np.nan, low=np.nan, high=np.nan, n=0)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
@@ -267,22 +276,25 @@ def _mean(values: np.ndarray) -> np.ndarray:
 
 
 def _lead(table: pd.DataFrame, arm: str, others: Sequence[str]) -> tuple[str, tuple[float, float, float, int]]:
-    """What an arm gains on tiny objects less what the best of its variants does, over the seeds that both have.
+    """The least that an arm gains on tiny objects over one of its variants, over the seeds that both have.
 
-    First in words, which name the best one and those that were measured; then the number and its interval, in points,
-    and the samples.
+    First in words, which name the variants and the fewest seeds; then the number and its interval, in points, and the
+    samples.
     """
     tiny = table[(table["measure"] == "accuracy_tiny") & (table["reference"] == arm) & table["from_reference"].notna()]
-    variants = tiny[tiny["arm"].isin(others)].set_index("arm").to_dict("index")
-    if not variants:
-        words = f"accuracy on tiny objects of {arm} less that of the best of {', '.join(others)}, points"
-        return words, (np.nan, np.nan, np.nan, 0)
-    best = max(variants, key=lambda name: variants[name]["from_reference"])
-    found = variants[best]
-    among = f", the best of {', '.join(map(str, variants))}" if len(variants) > 1 else ""
-    words = f"accuracy on tiny objects of {arm} less that of {best}{among}, points, seeds that both have"
-    ours, high, low = (-100 * float(found[f"from_reference{end}"]) for end in ("", "_low", "_high"))
-    return words, (ours, low, high, int(found["n"]))
+    variants = tiny[tiny["arm"].isin(others)]
+    words = f"accuracy on tiny objects of {arm} less that of the best of "
+    if variants.empty:
+        return f"{words}{', '.join(others)}, points", (np.nan, np.nan, np.nan, 0)
+    seeds = int(variants["reference_seeds"].min())
+    words += f"{', '.join(variants['arm'])}, points, {count(seeds, 'seed')}"
+    ends = ["from_reference", "from_reference_high", "from_reference_low"]
+    ours, low, high = (-100 * float(variants[end].max(skipna=False)) for end in ends)
+    if missing := [name for name in others if name not in set(variants["arm"])]:
+        words += f", without {', '.join(missing)}"
+    if missing or seeds == 1:
+        low = high = np.nan
+    return words, (ours, low, high, int(variants["n"].min()))
 
 
 def _interval(values: np.ndarray, units: np.ndarray) -> tuple[float, float, float, int]:

@@ -101,13 +101,13 @@ def test_undefined_samples_are_not_counted(records_run):
     assert [claim.n for claim in claims([run])] == [4, 4, 4]
 
 
-def test_a_ratio_that_an_injected_map_holds_up_is_no_finding(run_of):
-    lit = run_of(24, model="mini-llava-vif", pairs=((7, 13),))
-    claim = attenuation_claim(lit)
+@pytest.mark.parametrize("claim_of", [attenuation_claim, tail_claim, focus_claim])
+def test_what_deep_layers_do_is_claimed_of_models_without_vif(run_of, claim_of):
+    assert np.isfinite(claim_of(run_of(24, model="mini-llava")).ours)
+    claim = claim_of(run_of(24, model="mini-llava-vif", pairs=((7, 13),)))
     assert np.isnan(claim.ours)
     assert (claim.n, claim.agrees) == (0, "open")
-    assert np.isfinite(tail_claim(lit).ours), "other metrics are not held up"
-    assert np.isfinite(attenuation_claim(run_of(24, model="between", pairs=((7, 10),))).ours), "10 enters neither mean"
+    assert claim.sentence.endswith(", which takes a run without VIF.")
 
 
 def test_places_that_are_asked_for_are_a_claim_of_their_own(run_of):
@@ -138,48 +138,71 @@ def test_objects_smaller_than_a_patch_are_held_against_the_others(run_of):
     assert claim.ours == pytest.approx(100 * (targets[small]["gain"].mean() - targets[~small]["gain"].mean()))
 
 
+PARTS = ("no-posterior", "no-sparsity", "full-sequence", "deep-only", "mid-feature")
+
+
 @pytest.mark.parametrize(
-    ("claim_of", "arm", "others", "bounds", "agrees", "named"),
+    ("claim_of", "arm", "others", "seeds", "bounds", "agrees", "named"),
     [
         (
             mapping_claim,
             "default",
             {"early": (-0.01, 0.01), "late": (-0.02, 0.01), "five-pairs": (0.09, 0.01)},
+            2,
             (1, 0, 2),
             "open",
-            "default less that of early, the best of early, late, points",
+            "default less that of the best of early, late, points, 2 seeds",
+        ),
+        (parts_claim, "vif", dict.fromkeys(PARTS, (-0.02, 0.01)), 5, (2, 1, 3), "yes", "vif less that of the best of"),
+        (
+            parts_claim,
+            "vif",
+            dict.fromkeys(PARTS, (-0.02, 0.01)) | {"deep-only": (-0.021, 0.04)},
+            5,
+            (2, -1.9, 3),
+            "open",
+            "vif less that of the best of",
         ),
         (
             parts_claim,
             "vif",
-            {"no-posterior": (-0.05, 0.01), "deep-only": (-0.02, 0.01), "swapped": (0.09, 0.01)},
-            (2, 1, 3),
-            "yes",
-            "vif less that of deep-only, the best of no-posterior, deep-only, points",
+            dict.fromkeys(PARTS, (-0.02, 0.01)) | {"deep-only": (0.02, 0.01)},
+            5,
+            (-2, -3, -1),
+            "no",
+            "vif less that of the best of",
         ),
-        (parts_claim, "vif", {"deep-only": (0.02, 0.01)}, (-2, -3, -1), "no", "vif less that of deep-only, points"),
-        (mapping_claim, "default", {}, (), "open", "default less that of the best of early, late, points"),
-        (parts_claim, "vif", {}, (), "open", "vif less that of the best of no-posterior, no-sparsity, "),
+        (mapping_claim, "default", {"early": (-0.02, 0.01)}, 2, (2,), "open", "default less that of the best of early, "
+         "points, 2 seeds, without late"),
+        (parts_claim, "vif", dict.fromkeys(PARTS, (-0.02, 0.01)), 1, (2,), "open", "vif less that of the best of"),
+        (mapping_claim, "default", {}, 2, (), "open", "default less that of the best of early, late, points"),
+        (parts_claim, "vif", {}, 2, (), "open", "vif less that of the best of no-posterior, no-sparsity, "),
     ],
-)
-def test_an_arm_is_held_against_the_best_of_its_variants(claim_of, arm, others, bounds, agrees, named):
+)  # fmt: skip
+def test_an_arm_is_held_against_each_of_its_variants(claim_of, arm, others, seeds, bounds, agrees, named):
     rows = [{"arm": arm, "measure": "accuracy_tiny", "reference": "", "n": 40, "from_reference": math.nan}]
     for name, (change, side) in others.items():
         ends = {"from_reference_low": change - side, "from_reference_high": change + side}
-        rows.append(rows[0] | {"arm": name, "reference": arm, "from_reference": change} | ends)
+        rows.append(
+            rows[0] | {"arm": name, "reference": arm, "reference_seeds": seeds, "from_reference": change} | ends
+        )
         rows.append(rows[-1] | {"measure": "accuracy", "from_reference": 0.5})
     claim = claim_of(pd.DataFrame(rows))
     assert claim.measure.startswith(f"accuracy on tiny objects of {named}")
     assert claim.n == (40 if others else 0)
-    assert (claim.ours, claim.low, claim.high) == pytest.approx(bounds or (math.nan,) * 3, nan_ok=True)
+    wanted = (*bounds, math.nan, math.nan, math.nan)[:3]
+    assert (claim.ours, claim.low, claim.high) == pytest.approx(wanted, nan_ok=True)
     assert claim.agrees == agrees
-    assert others or "Not measured here" in claim.sentence
+    assert len(bounds) == 3 or ("Measured without an interval" if bounds else "Not measured here") in claim.sentence
 
 
 def test_an_ablation_says_what_vif_gains_in_points():
-    columns = {"seeds": 5, "n": 40, "difference": 0.02, "difference_low": 0.01, "difference_high": 0.03}
+    columns = {"control_seeds": 5, "n": 40, "difference": 0.02, "difference_low": 0.01, "difference_high": 0.03}
     table = pd.DataFrame([{"arm": "vif", "measure": "accuracy_tiny"} | columns])
     claim = ablation_claim(table)
+    assert ablation_claim(table.assign(control_seeds=1)).agrees == "open", (
+        "images of one training say nothing of others"
+    )
     assert (claim.ours, claim.low, claim.high) == pytest.approx((2, 1, 3))
     assert (claim.n, claim.agrees) == (40, "yes")
     assert "5 seeds" in claim.measure

@@ -144,10 +144,10 @@ class Ablation:
     def frame(self) -> pd.DataFrame:
         """A row an arm and measure.
 
-        Columns arm, measure, seeds, n (samples with a value), mean, low, high; and against the control, over the seeds
-        that both have: control, difference, difference_low, difference_high, percent, percent_low, percent_high.
-        Likewise against the arm that it is a variant of: reference (its name), from_reference (the difference),
-        from_reference_low, from_reference_high.
+        Columns arm, measure, seeds, n (samples with a value), mean, low, high; and against the control: control,
+        control_seeds (that both have, which the rest is over), difference, difference_low, difference_high, percent,
+        percent_low, percent_high. Likewise against the arm that it is a variant of: reference (its name),
+        reference_seeds, from_reference (the difference), from_reference_low, from_reference_high.
         Intervals are two-level bootstrap intervals, `vifscope.stats.bootstrap_seeds`.
         """
         return self._frame.copy()
@@ -157,8 +157,8 @@ class Ablation:
 
         folder, recipe, model, data, samples: {answers, flow, checks, tiny: of the answers};
         arms: a dict an arm: arm, about, reference, seeds, injected (layers), and for each measure {n, mean, low, high,
-        control, difference, difference_low, difference_high, percent, percent_low, percent_high, from_reference,
-        from_reference_low, from_reference_high}.
+        control, control_seeds, difference, difference_low, difference_high, percent, percent_low, percent_high,
+        reference_seeds, from_reference, from_reference_low, from_reference_high}.
         """
         arms = []
         for arm, rows in self._frame.groupby("arm", sort=False):
@@ -210,11 +210,14 @@ class Ablation:
             if MAPS in parts:
                 spread = {"mean": self._spread(arm, seeds), "n": self.experiment.numbers.of(MAPS)}
                 rows.append({"arm": arm, "measure": SPREAD} | spread)
-        columns = ["arm", "measure", "seeds", "n", "mean", "low", "high", "control", *_CHANGE, "reference", *_FROM]
-        frame = pd.DataFrame(rows).reindex(columns=columns)
+        columns = ["arm", "measure", "seeds", "n", "mean", "low", "high", "control", "control_seeds", *_CHANGE]
+        frame = pd.DataFrame(rows).reindex(columns=[*columns, "reference", "reference_seeds", *_FROM])
+        references = {arm: ARMS[arm].reference for arm in self.seeds}
         return frame.assign(
             seeds=[len(self.seeds[arm]) for arm in frame["arm"]],
-            reference=[ARMS[arm].reference for arm in frame["arm"]],
+            control_seeds=[0 if arm == CONTROL else len(self._shared(arm, CONTROL)) for arm in frame["arm"]],
+            reference=[references[arm] for arm in frame["arm"]],
+            reference_seeds=[len(self._shared(arm, references[arm])) for arm in frame["arm"]],
         )
 
     def _row(self, arm: str, measure: Measure) -> dict[str, Any]:
@@ -234,11 +237,14 @@ class Ablation:
     def _change(self, arm: str, reference: str, measure: Measure) -> SeedsDifference | None:
         """From another arm to this one, in the layers that this one injects into, over the seeds that both have; None
         where there are none."""
-        shared = [seed for seed in self.seeds[arm] if seed in self.seeds.get(reference, [])]
+        shared = self._shared(arm, reference)
         if not shared:
             return None
         before, after = self.values(measure, reference, shared, like=arm), self.values(measure, arm, shared)
         return seeds_difference(before, after, self.units(measure.part))
+
+    def _shared(self, arm: str, other: str) -> list[int]:
+        return [seed for seed in self.seeds[arm] if seed in self.seeds.get(other, [])]
 
     def _spread(self, arm: str, seeds: Sequence[int]) -> float:
         centres = np.array([self.rows(arm, seed, MAPS)["centre"].tolist() for seed in seeds], dtype=np.float64)
@@ -281,7 +287,8 @@ Over the seeds that both have, in the layers that the variant injects into."""
 
 {samples["answers"]} samples of {found["data"]}, {samples["tiny"]} of them about {TINY} objects.
 Flow and maps are of {samples["flow"]}.
-In brackets the difference from the control, with a 95 % interval over seeds and images (two-level bootstrap).
+In brackets the difference from the control, with a 95 % interval over seeds and images (two-level bootstrap); of one
+seed it is over images alone.
 Injected: the layers that the arm injects into, and the same ones of the control.{against if variants else ""}"""
 
 

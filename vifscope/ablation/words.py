@@ -83,7 +83,7 @@ the same weights learning, without VIF{left_out}. Both were trained {times}. See
 
 All numbers are from {figures["data"]}: {samples["answers"]} questions, {samples["tiny"]} of them about tiny objects;
 flow and maps on {samples["flow"]} of these. In square brackets 95 % intervals of a two-level bootstrap, which draws
-seeds, and images for all of them alike.
+seeds, and images for all of them alike; of one seed they are over images alone.
 
 ## Gained and lost
 

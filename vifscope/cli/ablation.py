@@ -35,7 +35,8 @@ def ablation_view(found: dict[str, Any]) -> Group:
     numbers and below them the differences from the control, with a star where the interval leaves 0 out."""
     samples = found["samples"]
     legend = (
-        "Below each number its difference from the control; *: the 95 % interval over seeds and images leaves 0 out. "
+        "Below each number its difference from the control; *: the 95 % interval over seeds and images leaves 0 out, "
+        "of two seeds or more. "
         "H: visual entropy in nats of injected and of uninjected deep layers; lift: box lift; spread: of map centres."
     )
     words = f"{samples['answers']} samples of {found['data']}; flow and maps of {samples['flow']}."
@@ -105,5 +106,5 @@ def _cell(measure: Measure, found: dict[str, Any] | None) -> str:
     if found["difference"] is None:
         return measure.shown(found["mean"])
     low, high = found["difference_low"], found["difference_high"]
-    sure = low is not None and (low > 0 or high < 0)
+    sure = found["control_seeds"] > 1 and low is not None and (low > 0 or high < 0)
     return f"{measure.shown(found['mean'])}\n{measure.shown(found['difference'], sign=True)}{'*' if sure else ' '}"

@@ -19,8 +19,9 @@ from vifscope.cli.ablation import ablation_view, progress_lines, read_seeds
 from vifscope.cli.main import main
 
 
-def row(mean, difference=None, low=None, high=None):
-    return {"mean": mean, "difference": difference, "difference_low": low, "difference_high": high}
+def row(mean, difference=None, low=None, high=None, seeds=2):
+    ends = {"difference_low": low, "difference_high": high}
+    return {"mean": mean, "control_seeds": seeds, "difference": difference} | ends
 
 
 FOUND = {
@@ -32,6 +33,9 @@ FOUND = {
         | {measure.name: row(0.95, 0.0123, 0.001, 0.02) for measure in MEASURES}
         | {"centre_spread": row(0.2514), "entropy_uninjected": row(None)}
         | {"accuracy_other": row(0.975, 0.002, -0.1, 0.1), "accuracy_tiny": row(0.95, 0.0123)},
+        {"arm": "late", "about": "VIF", "seeds": [1]}
+        | {measure.name: row(0.95, 0.0123, 0.001, 0.02, seeds=1) for measure in MEASURES}
+        | {"centre_spread": row(0.2514)},
         {"arm": "control", "about": "none", "seeds": [1]} | {measure.name: row(0.5) for measure in MEASURES[:6]},
     ],
 }  # fmt: skip
@@ -48,6 +52,8 @@ def test_an_arm_is_its_numbers_and_below_them_the_differences():
     first, second = (i for i, line in enumerate(lines) if line.startswith(" vif"))
     assert lines[first].split() == ["vif", "95.0", "95.0", "97.5"]
     assert lines[first + 1].split() == ["2", "seeds", "+1.2*", "+1.2", "+0.2"], "a star: an interval that leaves 0 out"
+    (late, _) = (i for i, line in enumerate(lines) if line.startswith(" late"))
+    assert lines[late + 1].split() == ["1", "seed", "+1.2", "+1.2", "+1.2"], "no star: images alone"
     assert lines[second].split() == ["vif", "0.95", "-", *["0.95"] * 4, "0.251"]
     control = [line for line in lines if line.startswith(" control")]
     assert control[1].split() == ["control", "0.50", "0.50", "0.50", "-", "-", "-", "-"], "it has no maps"
