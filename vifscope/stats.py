@@ -180,25 +180,31 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-class McNemar(NamedTuple):
-    """Pairs of which only one is right, and the exact two-sided p value that both sides are equally likely."""
+class SignTest(NamedTuple):
+    """Pairs of which only one is right, and the exact two-sided p value that a changed unit goes either way alike."""
 
     first_only: int
     second_only: int
     p: float
 
 
-def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
-    """The exact test of McNemar (1947) on pairs of right or wrong, [N] each; p is 1 where no pair differs.
+def sign_test(first: np.ndarray, second: np.ndarray, units: np.ndarray | None = None) -> SignTest:
+    """The exact sign test on pairs of right or wrong, [N] each: a unit (image) that gained more than it lost is for the
+    second, and the other way round. McNemar's exact test (1947) where each unit has one pair.
 
-    >>> mcnemar(np.array([True] * 6 + [False]), np.array([False] * 6 + [True]))
-    McNemar(first_only=6, second_only=1, p=0.125)
+    units: as in `bootstrap_mean`. p is 1 where no unit changes, NaN without pairs.
+
+    >>> sign_test(np.array([True] * 6 + [False]), np.array([False] * 6 + [True]))
+    SignTest(first_only=6, second_only=1, p=0.125)
     """
     from scipy.stats import binomtest  # takes a second, and browsing a run needs none of it
 
     first, second = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    lost, gained = int((first & ~second).sum()), int((second & ~first).sum())
-    return McNemar(lost, gained, float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0)
+    change = second.astype(int) - first
+    net = unit_sums(change[:, None], units)[0]
+    won, lost = int((net > 0).sum()), int((net < 0).sum())
+    p = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return SignTest(int((change < 0).sum()), int((change > 0).sum()), p if len(change) else float("nan"))
 
 
 def _signed_rank(changes: np.ndarray) -> float:

@@ -9,9 +9,9 @@ from vifscope.stats import (
     bootstrap_seeds,
     groups_difference,
     holm,
-    mcnemar,
     paired_difference,
     seeds_difference,
+    sign_test,
 )
 
 
@@ -181,16 +181,33 @@ def test_undefined_tests_do_not_enter_the_correction():
     assert holm(np.array([np.nan, 0.01, np.nan, 0.04])) == pytest.approx([np.nan, 0.02, np.nan, 0.04], nan_ok=True)
 
 
-def test_mcnemar_is_a_fair_coin_over_the_pairs_that_differ():
+def test_the_sign_test_is_a_fair_coin_over_the_pairs_that_differ():
     first = np.array([True] * 9 + [False] * 2 + [True] * 50 + [False] * 7)
     second = np.array([False] * 9 + [True] * 2 + [True] * 50 + [False] * 7)
-    lost, gained, p = mcnemar(first, second)
+    lost, gained, p = sign_test(first, second)
     assert (lost, gained) == (9, 2)
     assert p == pytest.approx(2 * binom.cdf(2, 11, 0.5))
 
 
 def test_answers_that_agree_are_no_finding():
-    assert mcnemar(np.array([True, False]), np.array([True, False])) == (0, 0, 1.0)
+    assert sign_test(np.array([True, False]), np.array([True, False])) == (0, 0, 1.0)
+    assert np.isnan(sign_test(np.array([]), np.array([])).p)
+
+
+def test_an_extra_question_about_one_picture_leaves_the_sign_test_exact():
+    """Of 200 pictures four are won and none lost: 2 / 2^4. A normal approximation would say 0.0455."""
+    first, second = np.ones(200), np.ones(200)
+    first[:4] = 0
+    units = np.arange(200)
+    assert sign_test(first, second, units) == (0, 4, 0.125)
+    assert sign_test(np.append(first, 1), np.append(second, 1), np.append(units, 199)) == (0, 4, 0.125)
+
+
+def test_a_picture_counts_once_in_the_sign_test_and_by_its_net_change():
+    """Picture 0 gains two of three questions and loses one, picture 1 loses and gains one, pictures 2 and 3 gain."""
+    first = np.array([0, 0, 1, 1, 0, 0, 0], dtype=bool)
+    second = ~first
+    assert sign_test(first, second, np.array([0, 0, 0, 1, 1, 2, 3])) == (2, 5, 0.25)
 
 
 def test_seeds_that_agree_give_the_interval_over_images():

@@ -26,6 +26,7 @@ COLUMNS = {
     "answer": ("answer", "answers", "multiple_choice_answer", "label", "solution"),
     "boxes": ("boxes", "bboxes", "bbox", "box"),
     "kind": ("kind", "question_type", "category", "task"),
+    "size": ("object_size", "size"),
 }
 SPLITS = ("test", "validation", "val", "train")
 
@@ -69,6 +70,7 @@ class HubSource:
             turn.answer,
             read_boxes(values["boxes"], where),
             kind=str(values["kind"] or ""),
+            size=values["size"] if isinstance(values["size"], str) else "",  # numbers are those of a picture or file
             system=turn.system,
         )
 

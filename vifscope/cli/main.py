@@ -179,7 +179,8 @@ def summary(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs of the same data; the first is the baseline.")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the tables, figures and page.", show_default="runs/compare-RUN-RUN")
+        Path | None,
+        typer.Option(help="Folder of the tables, figures and page.", show_default="runs/compare-RUN-RUN-HASH"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as one JSON object on stdout.")] = False,
 ) -> None:
@@ -268,6 +269,11 @@ def evaluate(
     """Measure how many questions a model answers rightly, by kind and by size of the target.
 
     Attention is not read. With --out, the same command goes on where it was interrupted.
+
+    Right are the answer's words but for case, punctuation and articles. Of kind
+    grounding: a place whose IoU with the answer's is 0.5 or more, in words or as
+    x0, y0, x1, y1 in the answer's unit; of kind describe: facts with an F1 of 0.5
+    or more; of kind relation: what is said last, after the reasons.
 
     Examples:
 

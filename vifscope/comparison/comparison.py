@@ -124,8 +124,8 @@ class Comparison:
     def write(self, out: str | Path | None = None) -> Path:
         """Writes figures (PNG, PDF), comparison.csv, accuracy.csv and index.html; returns the folder.
 
-        out: runs/compare-RUN-RUN by default. Raises UsageError for the folder of a run, VifError where it cannot be
-        written.
+        out: runs/compare-RUN-RUN-HASH by default. Raises UsageError for the folder of a run, VifError where it
+        cannot be written.
         """
         path = Path("runs") / self.default_name if out is None else Path(out)
         self.files = write_report(self, path)
@@ -133,11 +133,11 @@ class Comparison:
 
     @property
     def default_name(self) -> str:
-        """compare-RUN-RUN, of the folders' names; the end of a long one is its hash."""
-        name = "-".join(["compare", *(side.run.path.resolve().name for side in self.sides)])
-        if len(name) <= _LONGEST_NAME:
-            return name
-        return f"{name[:_LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+        """compare-RUN-RUN-HASH: the folders' names, a long row of them cut, and 8 digits that tell their paths."""
+        paths = [side.run.path.resolve() for side in self.sides]
+        names = "-".join(["compare", *(path.name for path in paths)])
+        digest = hashlib.sha256("\0".join(map(str, paths)).encode(errors="surrogateescape")).hexdigest()
+        return f"{names[:_LONGEST_NAME]}-{digest[:8]}"
 
     @property
     def _known_accuracy(self) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from vifscope.comparison.pairs import METRICS, Side
 from vifscope.figures.frames import ALL, has_map, map_strip
 from vifscope.figures.scale import finest
 from vifscope.runs.manifest import BY_CONSTRUCTION
-from vifscope.stats import PairedDifference, bootstrap_mean, holm, mcnemar, paired_difference
+from vifscope.stats import PairedDifference, bootstrap_mean, holm, paired_difference, sign_test
 from vifscope.summary import groups
 
 SCOPES = ("deep", "deep injected", "deep uninjected")
@@ -90,8 +90,8 @@ def accuracy_frame(sides: Sequence[Side]) -> pd.DataFrame:
     """Accuracy of each other run against the baseline's: overall, by kind of question, by size of the target.
 
     Columns run, group ("all", "kind" or "size"), name, n (pairs with an answer), baseline, other, difference, low, high
-    (shares of 1), baseline_only, other_only (pairs that one side alone has right), p (McNemar's exact test;
-    Wilcoxon's of the images' means where an image has several questions, which are no observations of their own).
+    (shares of 1), baseline_only, other_only (pairs that one side alone has right), p (`sign_test` over images,
+    whose several questions are no observations of their own).
     """
     baseline = sides[0]
     kinds, sizes = groups(baseline.samples, "kind"), groups(baseline.samples, "size")
@@ -106,15 +106,13 @@ def accuracy_frame(sides: Sequence[Side]) -> pd.DataFrame:
         for group, name, places in chosen:
             at = np.array(places)[known[places]]
             change = paired_difference(before[at], after[at], baseline.units[at])
-            lost, gained, p = mcnemar(before[at], after[at])
-            if len(set(baseline.units[at])) < len(at):
-                p = float(change.p)
+            lost, gained, p = sign_test(before[at], after[at], baseline.units[at])
             row = {"run": other.name, "group": group, "name": name, "n": len(at)}
             row |= {"baseline": float(change.first), "other": float(change.second)}
             row |= {
                 key: float(value) for key, value in zip(("difference", "low", "high"), change.difference, strict=True)
             }
-            rows.append(row | {"baseline_only": lost, "other_only": gained, "p": p if len(at) else np.nan})
+            rows.append(row | {"baseline_only": lost, "other_only": gained, "p": p})
     return pd.DataFrame(rows)
 
 

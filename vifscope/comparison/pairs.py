@@ -21,7 +21,7 @@ from vifscope.summary import shown_name
 METRICS = ("visual_ratio", "ratio_lift", "visual_entropy", "relative_entropy", "box_mass", "box_lift")
 """What is compared in every layer."""
 
-_DATA = ("data", "data_fingerprint")
+_DATA = ("data_fingerprint",)  # one listing has several names: its folder's and its own
 _READING = ("rows", "max_rows", "response", "max_new_tokens")
 
 
@@ -75,7 +75,7 @@ def pair(runs: Sequence[RunStore]) -> list[Side]:
     if len(runs) < 2:
         raise UsageError(f"{len(runs)} run to compare", expected="two or more, the baseline first")
     for run in runs[1:]:
-        _refuse_other(runs[0], run, _DATA, "data", "Analyze the same --data with each model")
+        _refuse_other(runs[0], run, _DATA, "data", "Analyze the same --data with each model", shown=("data",))
         generated = "generated" in (each.manifest["configuration"].get("response") for each in (runs[0], run))
         reading = _READING if generated else _READING[:-1]
         _refuse_other(
@@ -104,9 +104,12 @@ def pair(runs: Sequence[RunStore]) -> list[Side]:
     return sides
 
 
-def _refuse_other(first: RunStore, run: RunStore, fields: Sequence[str], what: str, next_step: str) -> None:
-    known, asked = ({name: r.manifest["configuration"].get(name) for name in fields} for r in (run, first))
-    if known != asked:
+def _refuse_other(
+    first: RunStore, run: RunStore, fields: Sequence[str], what: str, next_step: str, shown: Sequence[str] = ()
+) -> None:
+    """Raises UsageError where one of `fields` differs; its line names those that do, of them and of `shown`."""
+    known, asked = ({name: r.manifest["configuration"].get(name) for name in (*shown, *fields)} for r in (run, first))
+    if any(known[name] != asked[name] for name in fields):
         raise UsageError(
             f"run {run.path} has other {what} than {first.path}: {'; '.join(differences(known, asked))}",
             expected=f"runs of the same {what}",

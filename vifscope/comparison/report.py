@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vif_core.errors import UsageError
+from vif_core.errors import UsageError, VifError
 from vifscope import page
 from vifscope.comparison.words import p_value
 from vifscope.figures.theme import DARK, render
@@ -32,19 +32,22 @@ def write_report(comparison: Comparison, path: Path) -> list[str]:
     """Writes comparison.csv, accuracy.csv, figures/NAME.png and .pdf, and index.html into the folder at `path`; returns
     their paths in it.
 
-    A figure for which there is nothing is left out, and index.html says why. Raises UsageError for the folder of a run,
-    whose own page would be lost, and VifError where the disk refuses.
+    A figure for which there is nothing, or whose maps or pictures cannot be read, is left out, and index.html says why;
+    `problems` of the runs name such files. Raises UsageError for the folder of a run, whose own page would be lost, and
+    VifError where the disk refuses.
     """
     if (path / MANIFEST).exists():
         raise UsageError(
             f"{path} is the folder of a run", expected="another folder", next_step="Name a new one with --out"
         )
     make_folders(path / "figures")
+    write_file(path / "comparison.csv", comparison.differences.to_csv(index=False).encode())
+    write_file(path / "accuracy.csv", comparison.accuracy.to_csv(index=False).encode())
     shown, files = [], ["accuracy.csv", "comparison.csv"]
     for name, caption in comparison.figures.items():
         try:
             light = comparison.figure(name)
-        except UsageError as error:
+        except VifError as error:
             shown.append(page.note(str(error)))
             continue
         for suffix in ("pdf", "png"):
@@ -52,8 +55,6 @@ def write_report(comparison: Comparison, path: Path) -> list[str]:
             files.append(f"figures/{name}.{suffix}")
         dark = comparison.figure(name, DARK)
         shown.append(page.figure(render(light, "svg"), render(dark, "svg"), caption, wide=True))
-    write_file(path / "comparison.csv", comparison.differences.to_csv(index=False).encode())
-    write_file(path / "accuracy.csv", comparison.accuracy.to_csv(index=False).encode())
     write_file(path / "index.html", comparison_page(comparison.summary_dict(sorted(files)), shown).encode())
     return sorted([*files, "index.html"])
 

@@ -31,9 +31,11 @@ class Evaluation:
 
     exact:    the same text.          correct: the rule of its kind (relaxed match; a place from an IoU of 0.5 on, a
     description from an F1 of 0.5 on).
-    score:    IoU of a place, F1 of a description's facts, 0 or 1 for the others.
+    score:    IoU of a place (in words or as four numbers, in the answer's unit), F1 of a description's facts, 0 or 1
+    for the others.
     blank:    right from a grey image.          majority: right by the most common answer to like questions about other
-    images. Both only where the evaluation was asked for its blind baselines.
+    images; None where no like question about another image has an answer. Both only where the evaluation was asked for
+    its blind baselines.
     """
 
     configuration: dict[str, Any]
@@ -62,7 +64,10 @@ class Evaluation:
             for r in (self.records[place] for place in answered)
         ]
         said = majority_elsewhere(known, [self.records[place]["image"] for place in answered])
-        verdicts = [score_response(sample, response)[0] for sample, response in zip(known, said, strict=True)]
+        verdicts = [
+            None if response is None else score_response(sample, response)[0]
+            for sample, response in zip(known, said, strict=True)
+        ]
         majority = pd.DataFrame({"majority_response": said, "majority": verdicts}, index=answered, dtype=object)
         return frame.drop(columns="image").join(majority)
 
@@ -147,8 +152,10 @@ def _sentence(summary: dict[str, Any]) -> str:
     else:
         words.append("accuracy is unknown, for no sample has an answer.")
     if accuracy["n"] and "blank" in accuracy:
-        blank, majority = (100 * accuracy[name]["mean"] for name in BLIND)
-        words.append(f"Without looking: {blank:.1f} % from a grey image, {majority:.1f} % by majority answers.")
+        ways = zip(BLIND, ("from a grey image", "by majority answers"), strict=True)
+        means = [(accuracy[name]["mean"], way) for name, way in ways]
+        said = ", ".join(f"{100 * mean:.1f} % {way}" for mean, way in means if mean is not None)
+        words.append(f"Without looking: {said}.")
     if accuracy["n"] < summary["n"] and accuracy["n"]:
         words.append(f"{count(summary['n'] - accuracy['n'], 'sample')} without an answer.")
     if summary["failed"]:

@@ -36,10 +36,10 @@ def majority_answers(samples: Sequence[Sample]) -> Callable[[Sample], str]:
     return lambda sample: common.get(template(sample.question), common.get(sample.kind, ""))
 
 
-def majority_elsewhere(samples: Sequence[Sample], units: Sequence[str], folds: int = 10) -> list[str]:
+def majority_elsewhere(samples: Sequence[Sample], units: Sequence[str], folds: int = 10) -> list[str | None]:
     """`majority_answers` of each sample, learned from the samples of other images: those outside its fold of ten.
 
-    units: the image of each sample. A sample alone in all folds gets "".
+    units: the image of each sample. None where those tell no answer to its template nor to its kind.
     """
     fold = {unit: place % folds for place, unit in enumerate(sorted(set(units)))}
     of = [fold[unit] for unit in units]
@@ -47,7 +47,7 @@ def majority_elsewhere(samples: Sequence[Sample], units: Sequence[str], folds: i
         held: majority_answers([sample for sample, at in zip(samples, of, strict=True) if at != held])
         for held in set(of)
     }
-    return [rules[at](sample) for sample, at in zip(samples, of, strict=True)]
+    return [rules[at](sample) or None for sample, at in zip(samples, of, strict=True)]
 
 
 def blank(sample: Sample) -> Sample:

@@ -171,8 +171,9 @@ class RunStore:
             with Image.open(self.path / images[i]) as image:
                 return read(image)
         except (OSError, SyntaxError) as error:
-            part = self._entry(sample_id).part
-            raise VifError(self._line(part, f"{images[i]} cannot be read ({error})")) from error
+            line = self._line(self._entry(sample_id).part, f"{images[i]} cannot be read ({error})")
+            self._problems.add(line)
+            raise VifError(line) from error
 
     def _open_shard(self, part: str) -> tuple[Any, frozenset[str]]:
         shard = safe_open(parts.part_file(self.path, "maps", part), framework="numpy")

@@ -32,6 +32,22 @@ def test_rows_become_samples():
     assert (len(source), source.name) == (2, "owner--name-test")
 
 
+@pytest.mark.parametrize(
+    ("columns", "size"),
+    [
+        ({"size": ["tiny"]}, "tiny"),
+        ({"object_size": ["large"], "size": [[640, 480]]}, "large"),
+        ({"size": [[640, 480]]}, ""),
+        ({"size": [12345]}, ""),
+        ({}, ""),
+    ],
+    ids=["size", "object_size", "of the picture", "of the file", "none"],
+)
+def test_the_size_of_the_object_is_a_word(columns, size):
+    rows = datasets.Dataset.from_dict({"image": [picture()], "question": ["Which?"], **columns})
+    assert HubSource(rows, "d")[0].size == size
+
+
 def test_several_images_and_conversations_are_understood():
     turns = [{"from": "human", "value": "<image>Same?"}, {"from": "gpt", "value": "Yes"}]
     rows = {"images": [[picture(), picture(6)]], "conversations": [turns]}

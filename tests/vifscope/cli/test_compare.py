@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_by_default_it_is_written_beside_the_runs(command, runs, tmp_path, monke
     code, out, _ = command("compare", *runs)
     assert code == 0
     (folder,) = (tmp_path / "runs").iterdir()
-    assert folder.name == f"compare-{runs[0].name}-{runs[1].name}"
+    assert folder.name.startswith(f"compare-{runs[0].name}-{runs[1].name}-")
     assert str(Path("runs") / folder.name) in out
 
 
@@ -78,7 +79,7 @@ def test_by_default_it_is_written_beside_the_runs(command, runs, tmp_path, monke
     ids=["one run", "no run", "other data"],
 )
 def test_what_cannot_be_compared_is_one_line_and_exit_code_2(command, runs, records_run, tmp_path, pick, line):
-    other = records_run(2, config={"data": "pope"}).path
+    other = records_run(2, config={"data": "pope", "data_fingerprint": "2"}).path
     code, out, err = command("compare", *pick(runs, other), "--out", tmp_path / "compared")
     assert (code, out) == (2, "")
     assert err.startswith("vifscope: ")
@@ -118,6 +119,30 @@ def test_a_run_whose_shards_are_corrupt_says_so(command, runs, tmp_path):
         code, _, said = command(*arguments)
         assert code == 1
         assert re.search(r"run .*bad: samples/.*\.parquet .*Delete that file", said), said
+
+
+def test_a_broken_map_or_picture_costs_its_figure_alone(command, runs, found, tmp_path):
+    def maps(run):
+        return (run / "maps").glob("*.safetensors")
+
+    def pictures(run):
+        return (run / "images").glob("*.png")
+
+    for files in (maps, pictures):
+        bad, out = tmp_path / files.__name__, tmp_path / "out" / files.__name__
+        shutil.copytree(runs[1], bad)
+        for file in files(bad):
+            file.write_bytes(b"broken")
+        code, said, err = command("compare", runs[0], bad, "--out", out, "--json")
+        (line,) = err.splitlines()
+        assert code == 3
+        assert re.search(rf"vifscope: run .*{files.__name__}: (maps|images)/\S+ cannot be read", line), line
+        assert escape(line.removeprefix("vifscope: ")) in (out / "index.html").read_text(encoding="utf-8")
+        assert json.loads(said)["others"][0]["accuracy"] == found["others"][0]["accuracy"]
+        assert {file.name for file in (out / "figures").glob("*.png")} == {
+            "accuracy.png", "curves.png", "differences.png",
+        }  # fmt: skip
+        assert {file.name for file in out.iterdir()} == {"accuracy.csv", "comparison.csv", "figures", "index.html"}
 
 
 def test_it_fits_eighty_columns_whole(found):

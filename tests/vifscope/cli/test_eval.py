@@ -127,13 +127,22 @@ def test_what_cannot_be_asked_for_is_one_line_and_exit_code_2(evaluate, argument
 def test_help_shows_how_it_is_called(command):
     code, out, _ = command("eval", "--help")
     assert code == 0
-    assert "vifscope eval --model mini-llava --data specks:heldout --n all --blind" in " ".join(out.split())
+    said = " ".join(out.split())
+    assert "vifscope eval --model mini-llava --data specks:heldout --n all --blind" in said
+    assert "in words or as x0, y0, x1, y1 in the answer's unit" in said
 
 
 def test_it_fits_eighty_columns_whole(found):
     lines = printed(found).splitlines()
     assert max(map(len, lines)) <= 80
     assert not any("…" in line for line in lines)
+
+
+def test_what_is_undefined_is_a_dash():
+    rows = tuple(record(i, "count", "tiny", True) | {"image": "one"} for i in range(3))
+    found = Evaluation({"model": "m", "data": "d", "blind": True}, rows).summary_dict()
+    row = next(line.split() for line in printed(found).splitlines() if line.split()[:1] == ["all"])
+    assert row == ["all", "3", "100.0", "100.0", "-", "100.0", "0.0", "-"]
 
 
 def test_there_is_a_row_a_group_with_its_shares(found):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import pandas as pd
 import pytest
@@ -11,6 +12,7 @@ from vif_core.errors import UsageError, VifError
 from vifscope.comparison import Comparison
 from vifscope.comparison.report import comparison_page
 from vifscope.figures.theme import DARK
+from vifscope.runs import RunStore
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +186,7 @@ def test_kinds_and_sizes_of_one_name_have_a_row_each(found):
 def test_the_page_names_the_tests_of_accuracy(written):
     _, html = written
     note = " ".join(html.split())
-    assert "McNemar's exact test, or of Wilcoxon's over images where these have several questions each." in note
+    assert "exact sign test over images of which one side has more questions right: McNemar's exact test where" in note
 
 
 def test_every_text_from_data_is_escaped(found):
@@ -220,10 +222,36 @@ def test_a_disk_that_refuses_is_one_line(comparison, tmp_path):
 
 
 def test_the_default_folder_is_named_after_the_runs(comparison, baseline, with_vif):
-    assert comparison.default_name == f"compare-{baseline.path.name}-{with_vif.path.name}"
+    names = f"compare-{baseline.path.name}-{with_vif.path.name}"
+    assert re.fullmatch(rf"{names}-[0-9a-f]{{8}}", comparison.default_name)
     many = Comparison([baseline] * 40)
     assert len(many.default_name) < 200
     assert many.default_name != Comparison([baseline] * 41).default_name
+
+
+def test_other_runs_of_the_same_names_have_another_default_folder(baseline, with_vif, tmp_path, monkeypatch):
+    for seed in ("s1", "s2"):
+        shutil.copytree(baseline.path, tmp_path / seed / "base")
+        shutil.copytree(with_vif.path, tmp_path / seed / "vif")
+    monkeypatch.chdir(tmp_path)
+
+    def folder(*runs):
+        return Comparison([RunStore.open(run) for run in runs]).default_name
+
+    assert folder("s1/base", "s1/vif") != folder("s2/base", "s2/vif")
+    assert folder("s1/base", "s1/vif") == folder(tmp_path / "s1" / "base", "s2/../s1/vif")
+    assert folder("s1/base", "s1/vif").startswith("compare-base-vif-")
+
+
+def test_a_comparison_whose_figure_cannot_be_drawn_has_its_tables(comparison, tmp_path, monkeypatch):
+    def figure(name, theme=None):
+        assert (tmp_path / "comparison.csv").exists()
+        assert (tmp_path / "accuracy.csv").exists()
+        raise VifError(f"{name} is broken")
+
+    monkeypatch.setattr(comparison, "figure", figure)
+    html = (comparison.write(tmp_path) / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r">(\S+) is broken\.", html) == list(comparison.figures)
 
 
 def test_a_dark_page_gets_dark_figures(comparison):

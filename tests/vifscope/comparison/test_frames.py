@@ -8,7 +8,7 @@ from vif_core.errors import UsageError
 from vifscope.comparison import Comparison
 from vifscope.comparison.frames import accuracy_frame, maps_frame, shown_layers, targets_frame
 from vifscope.comparison.pairs import METRICS, pair
-from vifscope.stats import holm, mcnemar, paired_difference
+from vifscope.stats import holm, paired_difference, sign_test
 
 
 def row(frame, **wanted):
@@ -112,13 +112,13 @@ def test_accuracy_is_compared_overall_by_kind_and_by_size(comparison):
     first, second = (np.array([bool(s["correct"]) for s in side.samples]) for side in comparison.sides)
     overall = row(frame, group="all")
     assert overall["difference"] == pytest.approx(second.mean() - first.mean())
-    assert tuple(overall[["baseline_only", "other_only", "p"]]) == pytest.approx(tuple(mcnemar(first, second)))
+    assert tuple(overall[["baseline_only", "other_only", "p"]]) == pytest.approx(tuple(sign_test(first, second)))
     assert overall["low"] <= overall["difference"] <= overall["high"]
     assert frame.query("group == 'kind'")["n"].sum() == overall["n"] == 22
 
 
 def test_questions_about_one_picture_are_no_observations_of_their_own(baseline, records_run):
-    """Of three pictures with four questions each one is lost as a whole: McNemar's p of four pairs would be 1/8."""
+    """Of three pictures with four questions each one is lost as a whole: p of four pairs would be 1/8."""
 
     def shared(right):
         def change(records):
@@ -133,6 +133,20 @@ def test_questions_about_one_picture_are_no_observations_of_their_own(baseline, 
     overall = row(frame, group="all")
     assert (overall["baseline_only"], overall["other_only"]) == (4, 0)
     assert overall["p"] == pytest.approx(1.0)  # one picture of three differs
+
+
+def test_an_extra_question_about_one_picture_leaves_the_test_of_accuracy_exact(records_run):
+    def answered(right):
+        def change(records):
+            records[-1].pictures = records[-2].pictures
+            for i, record in enumerate(records):
+                record.sample["correct"] = right or i >= 4
+            return records
+
+        return records_run(9, change=change)
+
+    overall = row(accuracy_frame(pair([answered(False), answered(True)])), group="all")
+    assert (overall["baseline_only"], overall["other_only"], overall["p"]) == (0, 4, 0.125)
 
 
 def test_samples_without_an_answer_are_not_counted(baseline, run_of):

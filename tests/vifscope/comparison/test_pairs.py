@@ -64,8 +64,8 @@ def test_pictures_that_two_samples_share_are_one_unit(records_run):
     ("options", "line"),
     [
         (
-            {"config": {"data": "pope"}},
-            r'has other data than .*: data is "pope", not "specks-test"; expected runs of the',
+            {"config": {"data": "pope", "data_fingerprint": "2"}},
+            r'has other data than .*: data is "pope", not "specks-test"; data_fingerprint is "2", not null; expected',
         ),
         ({"config": {"data_fingerprint": "2"}}, "has other data than .*: data_fingerprint is"),
         (
@@ -81,6 +81,12 @@ def test_what_cannot_be_compared_is_refused_in_one_line(baseline, records_run, o
     with pytest.raises(UsageError, match=line) as refused:
         pair([baseline, records_run(2, model="mini-llava-vif", **options)])
     assert "\n" not in str(refused.value)
+
+
+def test_one_listing_under_two_names_is_the_same_data(records_run):
+    """As --data my/ and --data my/samples.jsonl."""
+    runs = [records_run(2, config={"data": name, "data_fingerprint": "1"}) for name in ("my", "samples")]
+    assert len(pair(runs)[0].samples) == 2
 
 
 def test_responses_that_were_cut_elsewhere_are_not_compared(records_run):

@@ -112,6 +112,23 @@ def test_blind_baselines_stand_beside_the_answers():
     assert samples["blank"].tolist() == [i % 4 == 0 for i in range(40)]
 
 
+def test_with_one_image_the_majority_is_undefined_and_unsaid():
+    rows = tuple(record(i, image="i", blank_response="blue", blank_correct=False) for i in range(3))
+    evaluation = Evaluation(CONFIG | {"blind": True}, rows)
+    summary = evaluation.summary_dict()
+    assert summary["accuracy"]["majority"] == {"mean": None, "low": None, "high": None}
+    assert summary["sentence"].endswith("Without looking: 0.0 % from a grey image.")
+    assert evaluation.samples()[["majority_response", "majority"]].isna().all(axis=None)
+
+
+def test_a_kind_that_no_other_image_has_does_not_enter_the_majority():
+    rows = [record(i, blank_response="", blank_correct=False) for i in range(12)]
+    rows.append(record(12, "count", question="How many?", answer="two", blank_response="", blank_correct=False))
+    summary = Evaluation(CONFIG | {"blind": True}, tuple(rows)).summary_dict()
+    assert [row["majority"]["mean"] for row in summary["by_kind"].values()] == [1, None]
+    assert summary["accuracy"]["majority"]["mean"] == 1
+
+
 def test_samples_are_a_row_each_failed_ones_too():
     samples = Evaluation(CONFIG, mixed()).samples()
     assert samples["error"].notna().sum() == 1

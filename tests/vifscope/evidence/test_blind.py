@@ -59,5 +59,10 @@ def test_the_majority_elsewhere_is_learned_from_other_images():
     assert all(answer != sample.answer for answer, sample in zip(said, own, strict=False))
 
 
-def test_a_sample_alone_has_no_majority():
-    assert majority_elsewhere([asked("q", "a")], ["image"]) == [""]
+def test_questions_about_one_image_alone_have_no_majority():
+    assert majority_elsewhere([asked("q", "a"), asked("q", "a")], ["image"] * 2) == [None, None]
+
+
+def test_a_kind_of_question_without_an_answer_elsewhere_has_no_majority():
+    samples = [asked("is it ?", "yes", "existence"), asked("q", "a", "text"), asked("is it ?", None, "existence")]
+    assert majority_elsewhere(samples, ["one", "two", "two"]) == [None, None, "yes"]

@@ -151,6 +151,16 @@ def test_a_corrupt_detail_table_leaves_its_shard_out_of_that_table(run, folder, 
 
 
 @pytest.mark.parametrize("damage", [cut, remove])
+def test_a_broken_picture_is_named(run, damage):
+    store = RunStore.open(run)
+    (picture,) = store.sample("synthetic-00006")["image"]
+    damage(run / picture)
+    with pytest.raises(VifError, match=f"{picture} cannot be read") as broken:
+        store.image("synthetic-00006")
+    assert store.problems == [str(broken.value)]
+
+
+@pytest.mark.parametrize("damage", [cut, remove])
 def test_corrupt_maps_are_named(run, damage):
     file = next((run / "maps").glob("*-000001.*"))
     damage(file)
