@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from vif_core.errors import UsageError
+from vif_core.errors import UsageError, VifError
 from vifscope import page
 from vifscope.claims import Claim, claims, claims_frame
 from vifscope.comparison import Comparison
@@ -38,7 +38,8 @@ def draw(
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> tuple[list[str], list[Claim]]:
     """Writes OUT/RUN/NAME.FORMAT for each run's figures, OUT/NAME.FORMAT for those of several runs together, and with
-    `paper` OUT/claims.csv. A figure that a run has nothing for is left out.
+    `paper` OUT/claims.csv. A figure that a run has nothing for, or whose maps or pictures cannot be read, is left out;
+    `problems` of the runs name such files.
 
     In html all figures are on one page, OUT/figures.html, which shows numbers under the pointer, and each run has
     OUT/RUN/samples.html, which steps through samples and layers. Each page needs nothing else.
@@ -68,13 +69,15 @@ def draw(
         for name, caption in _captions(source).items():
             progress("drawing", done, total)
             done += 1
-            with suppress(UsageError):  # what a run has nothing for is left out
-                if suffixes:
-                    drawn = source.figure(name)
-                    for suffix in suffixes:
-                        write(f"{folder}/{name}.{suffix}".lstrip("/"), render(drawn, suffix))
-                if "html" in formats:
-                    sections.setdefault(folder, []).append(_shown(source, name, caption))
+            try:
+                drawn = _drawn(source, name, suffixes)
+                shown = _shown(source, name, caption) if "html" in formats else ""
+            except VifError:
+                continue
+            for suffix, content in drawn.items():
+                write(f"{folder}/{name}.{suffix}".lstrip("/"), content)
+            if shown:
+                sections.setdefault(folder, []).append(shown)
     progress("drawing", total, total)
     found = claims(runs) if paper else []
     if paper:
@@ -93,6 +96,14 @@ def _captions(source: Gallery | Comparison) -> dict[str, str]:
     return source.figures if isinstance(source, Comparison) else CAPTIONS
 
 
+def _drawn(source: Gallery | Comparison, name: str, suffixes: Sequence[str]) -> dict[str, bytes]:
+    """A figure's file in each format."""
+    if not suffixes:
+        return {}
+    figure = source.figure(name)
+    return {suffix: render(figure, suffix) for suffix in suffixes}
+
+
 def _shown(source: Gallery | Comparison, name: str, caption: str) -> str:
     """A figure of the page, in HTML."""
     settings = {"displaylogo": False, "responsive": True}
@@ -101,9 +112,11 @@ def _shown(source: Gallery | Comparison, name: str, caption: str) -> str:
 
 
 def _viewer(run: RunStore) -> str:
-    """The page of a run's first samples; empty where none has a picture."""
+    """The page of a run's first samples; empty where none has a picture, or one of them cannot be read."""
     pictured = [sample_id for sample_id in run.sample_ids if run.sample(sample_id)["image"]]
-    return viewer_html([(run, sample_id) for sample_id in pictured[:VIEWED]]) if pictured else ""
+    with suppress(VifError):
+        return viewer_html([(run, sample_id) for sample_id in pictured[:VIEWED]])
+    return ""
 
 
 def _page(sections: dict[str, list[str]], found: Sequence[Claim]) -> str:

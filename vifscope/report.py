@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vif_core.errors import UsageError
+from vif_core.errors import VifError
 from vifscope import page
 from vifscope.figures.frames import has_videos
 from vifscope.figures.gallery import Gallery
@@ -31,7 +31,8 @@ WIDE = ("violins", "maps")
 def write_report(run: RunStore, gallery: Gallery | None = None) -> dict[str, Any]:
     """Writes figures/NAME.png and .pdf, summary.csv and index.html into the run, and returns its `summary_dict`.
 
-    gallery: the run's figures, if at hand. A figure that the run has nothing for is left out, and index.html says why.
+    gallery: the run's figures, if at hand. A figure that the run has nothing for, or whose maps or pictures cannot
+    be read, is left out, and index.html says why.
     Raises UsageError if no sample of the run was measured, VifError where the disk refuses.
     """
     gallery = gallery or Gallery(run)
@@ -43,7 +44,7 @@ def write_report(run: RunStore, gallery: Gallery | None = None) -> dict[str, Any
             continue
         try:
             light = gallery.figure(name)
-        except UsageError as error:
+        except VifError as error:
             shown.append(page.note(str(error)))
             continue
         for suffix in ("png", "pdf"):

@@ -56,6 +56,17 @@ def test_what_a_run_has_nothing_for_is_left_out_of_the_page(run_of, tmp_path):
     assert CAPTIONS["maps"] not in text
 
 
+@pytest.mark.parametrize("formats", [["svg"], ["html"]])
+def test_a_broken_shard_of_maps_costs_the_figures_of_maps_alone(run, tmp_path, formats):
+    broken = RunStore.open(shutil.copytree(run.path, tmp_path / "run"))
+    next((broken.path / "maps").glob("*.safetensors")).write_bytes(b"broken")
+    files, _ = draw([broken], tmp_path / "out", formats)
+    text = (tmp_path / "out" / "figures.html").read_text() if formats == ["html"] else " ".join(files)
+    assert ("run/attenuation.svg" in text, "run/maps.svg" in text) == (True, False) or formats == ["html"]
+    assert formats == ["svg"] or (CAPTIONS["maps"] not in text and text.count("<figure") >= 3)
+    assert "maps" in " ".join(broken.problems), "named, for exit code 3"
+
+
 @pytest.mark.parametrize("paper", [False, True])
 def test_a_run_without_a_measured_sample_is_refused(run, records_run, tmp_path, paper):
     def fail(records):

@@ -65,9 +65,9 @@ def read_boxes(value: Any, where: str) -> tuple[Box, ...]:
 
 
 def read_answer(value: Any) -> str | None:
-    """The answer as text: the first of several, the text of an object that has one, yes or no for a truth value; None
-    where there is none, or white space alone."""
-    if isinstance(value, list):
+    """The answer as text: the first of several, the text of an object that has one, yes or no for a truth value, four
+    numbers as a box; None where there is none, or white space alone."""
+    if isinstance(value, list) and not (len(value) == 4 and all(isinstance(each, int | float) for each in value)):
         value = value[0] if value else None
     if isinstance(value, dict):
         value = value.get("answer", value.get("text"))

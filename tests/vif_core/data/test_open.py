@@ -77,6 +77,7 @@ def test_any_character_of_json_is_read_with_either_end_of_lines(folder, name, en
         ([], None),
         (" ", None),
         ([""], None),
+        ([10, 20.5, 110, 220], "[10, 20.5, 110, 220]"),
     ],
 )
 def test_an_answer_is_text_whatever_it_is_written_as(folder, given, answer):
