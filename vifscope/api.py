@@ -297,7 +297,9 @@ def ablate(
                     how many are read for flow and maps; n_checks: how many are asked again with other maps (arm "vif").
     data:           what is asked about; by default the test split of the recipe's data.
     processes:      of each training, as the recipe has it by default, and of measuring.
-    Raises UsageError for what cannot be asked for, VifError where training fails.
+    A sample that a model refuses has no value in that arm; the next call tries it again while that model is there.
+    Raises UsageError for what cannot be asked for, and where the folder holds what was measured of another recipe or of
+    other data; VifError where training fails, or a model refuses every sample.
     """
     from vifscope import ablation
     from vifscope.ablation.arms import ARMS

@@ -19,6 +19,7 @@ from vif_core.errors import SampleError, UsageError
 from vif_core.vlm.batch import Batch
 from vif_core.vlm.layout import Layout, RowKind
 from vif_core.vlm.model import VLM
+from vifscope.failures import reason
 from vifscope.metrics.reduce import LayerReducer
 from vifscope.runs import SampleRecord
 from vifscope.scoring.answers import score_response
@@ -94,10 +95,7 @@ def measure(vlm: VLM, samples: Sequence[Sample], reading: Reading) -> list[Sampl
 
 def failed(sample: Sample, error: Exception) -> SampleRecord:
     """The record of a sample that could not be measured: what it is, and the first line of why."""
-    line = (str(error).strip() or "no message").splitlines()[0]
-    return SampleRecord(
-        _columns(sample) | {"error": line if isinstance(error, SampleError) else f"{type(error).__name__}: {line}"}
-    )
+    return SampleRecord(_columns(sample) | {"error": reason(error)})
 
 
 def _responses(vlm: VLM, samples: Sequence[Sample], reading: Reading) -> list[list[int]]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from vif_core.data.open import open_source
 from vif_core.data.sample import Sample, Source, sample_order
-from vif_core.errors import SampleError, UsageError, VifError
+from vif_core.errors import UsageError, VifError
 from vif_core.load import load
 from vif_core.vlm.model import VLM
 from vifscope.check import check_rows
+from vifscope.failures import spared
 from vifscope.measure import Reading, failed, measure
 from vifscope.runs import RunWriter, SampleRecord, default_run_name
 from vifscope.versions import versions
@@ -108,7 +109,7 @@ def _fill(
         for first in range(0, len(samples), batch_size):
             progress("measuring", finished, len(order))
             batch = samples[first : first + batch_size]
-            shard += _measure(vlm, batch, reading)
+            shard += spared(batch, lambda part: measure(vlm, part, reading), failed)
             finished += len(batch)
         writer.write(shard)
         errors += [record.sample["error"] for record in shard if not record.flows]
@@ -131,18 +132,6 @@ def _length(sample: Sample) -> tuple[int, int, str, int]:
     the pictures, kind (it foretells the response), question."""
     area = sum(picture.width * picture.height for picture in sample.pictures if not isinstance(picture, Path))
     return len(sample.frames), area, sample.kind, len(sample.question)
-
-
-def _measure(vlm: VLM, samples: Sequence[Sample], reading: Reading) -> list[SampleRecord]:
-    """Records of a batch; where it fails, its samples are measured one by one and those that fail recorded."""
-    try:
-        return measure(vlm, samples, reading)
-    except Exception as error:
-        if isinstance(error, VifError) and not isinstance(error, SampleError):
-            raise
-        if len(samples) == 1:
-            return [failed(samples[0], error)]
-    return [record for sample in samples for record in _measure(vlm, [sample], reading)]
 
 
 def identity(vlm: VLM, source: Source, seed: int) -> dict[str, Any]:

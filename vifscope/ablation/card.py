@@ -11,10 +11,11 @@ import numpy as np
 from safetensors import safe_open
 
 from vif_core.errors import UsageError
+from vif_core.train.recipe import RECORD, read_recipe
 from vif_core.vif.checkpoint import WEIGHTS, read_config
 from vifscope.ablation.arms import CONTROL, VIF
 from vifscope.ablation.experiment import ANSWERS, DRAWN, FLOW, FLOW_SWAPPED, MAPS, POSTERIOR, SWAPPED, Experiment
-from vifscope.ablation.result import Ablation
+from vifscope.ablation.result import Ablation, mean
 from vifscope.ablation.words import CONTROLS, card_text, targets
 from vifscope.evidence.card import learning_lines, machine, seconds
 from vifscope.runs.disk import write_file
@@ -29,8 +30,10 @@ def write_vif_card(folder: Path, notes: Path | None = None) -> Path:
     """Write README.md and card.json beside the weights of the model of an experiment that ships: VIF's first seed.
 
     notes: a Markdown file with what was tried and what mattered; by default notes.md in the experiment's folder.
-    Returns the path of README.md. Raises UsageError where VIF or its control is not measured to the end.
+    Returns the path of README.md. Raises UsageError where VIF or its control is not measured to the end, and where the
+    notes that are named cannot be read.
     """
+    told = _notes(notes or folder / "notes.md", named=notes is not None)
     ablation = Ablation(Experiment.open(folder))
     if missing := [arm for arm in (VIF, CONTROL) if arm not in ablation.seeds]:
         raise UsageError(
@@ -38,13 +41,25 @@ def write_vif_card(folder: Path, notes: Path | None = None) -> Path:
             expected="both, measured to the end",
             next_step=f"vifscope ablate --arms {VIF},{CONTROL} --out {folder}",
         )
-    figures = card_figures(ablation)
-    told = notes or folder / "notes.md"
-    figures["notes"] = told.read_text().strip() if notes or told.exists() else ""
+    figures = card_figures(ablation) | {"notes": told}
     model = ablation.experiment.model(VIF, figures["shipped_seed"])
     write_file(model / "card.json", f"{json.dumps(figures, indent=1, allow_nan=False)}\n".encode())
     write_file(model / "README.md", card_text(figures).encode())
     return model / "README.md"
+
+
+def _notes(path: Path, *, named: bool) -> str:
+    """What the file says; nothing where there is none and nobody named it."""
+    if not named and not path.exists():
+        return ""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"notes {path} cannot be read ({error})",
+            expected="a Markdown file in UTF-8",
+            next_step="Correct --notes, or leave it out for notes.md in the experiment's folder",
+        ) from error
 
 
 def card_figures(ablation: Ablation) -> Figures:
@@ -124,8 +139,7 @@ def _by_seed(ablation: Ablation, seeds: Sequence[int]) -> list[Figures]:
     right = {arm: ablation.correct(arm, seeds) for arm in (VIF, CONTROL)}
     words = (("tiny", tiny), ("other", ~tiny))
     return [
-        {"seed": seed}
-        | {f"{arm}_{word}": right[arm][i, own].mean() if own.any() else np.nan for arm in right for word, own in words}
+        {"seed": seed} | {f"{arm}_{word}": float(mean(right[arm][i, own])) for arm in right for word, own in words}
         for i, seed in enumerate(seeds)
     ]
 
@@ -205,6 +219,8 @@ def _bounds(interval: Interval) -> dict[str, float]:
 
 
 def _training(experiment: Experiment, seeds: dict[str, list[int]]) -> Figures:
+    recorded = experiment.training(VIF, min(seeds[VIF])) / RECORD  # by `train`: with as many processes as there were
+    trained = read_recipe(recorded) if recorded.exists() else experiment.recipe
     spent = {}
     for arm in (VIF, CONTROL):
         logs = [experiment.training(arm, seed) / "learning.jsonl" for seed in seeds[arm]]
@@ -217,7 +233,7 @@ def _training(experiment: Experiment, seeds: dict[str, list[int]]) -> Figures:
     return {
         "phases": phases,
         "minutes": spent,
-        "processes": experiment.recipe.processes or 1,
+        "processes": trained.processes or 1,
         "machine": machine(),
         "versions": versions(),
     }

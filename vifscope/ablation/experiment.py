@@ -10,7 +10,9 @@ ARM/seed-N/measured/PART.jsonl   a line a sample
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +28,7 @@ from vif_core.train.phases import PhaseRecipe, phase_recipe
 from vifscope.ablation.arms import ARMS, VIF, arm_recipe
 from vifscope.ablation.measures import Part
 from vifscope.ablation.samples import Asked, Samples, find_samples
+from vifscope.evaluation.lines import read_records
 from vifscope.runs.configuration import configuration_hash, differences, plain
 from vifscope.runs.disk import make_folders, write_file
 
@@ -58,12 +61,17 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Experiment:
-    """path: its folder.      recipe: of its arm "vif", as it is trained.      data: what is asked about."""
+    """path: its folder.      recipe: of its arm "vif", as it is trained.
+
+    asked: what decides its numbers: the recipe before it is shortened, budget_minutes, steps, and data, what is asked
+           about.             named: its recipe, by name or path, as it was last called for.
+    """
 
     path: Path
     recipe: PhaseRecipe
-    data: str
+    asked: dict[str, Any]
     numbers: Numbers
+    named: str
 
     @classmethod
     def open(cls, path: Path) -> Experiment:
@@ -71,7 +79,7 @@ class Experiment:
         try:
             known = json.loads((path / RECORD).read_text())
             recipe, numbers = phase_recipe(known["recipe"]), Numbers(**known["numbers"])
-            return cls(path, recipe, known["asked"]["data"], numbers)
+            return cls(path, recipe, known["asked"], numbers, known.get("named", recipe.name))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
                 f"{path} holds no experiment ({error})", expected="a folder that vifscope ablate wrote"
@@ -79,16 +87,15 @@ class Experiment:
 
     @classmethod
     def begin(
-        cls, path: Path, asked: dict[str, Any], numbers: Numbers, settle: Callable[[], PhaseRecipe]
+        cls, path: Path, asked: dict[str, Any], numbers: Numbers, settle: Callable[[], PhaseRecipe], named: str
     ) -> Experiment:
-        """The experiment in a folder, begun where there is none.
+        """The experiment in a folder, begun where there is none. No other process may do so at the same time.
 
-        asked:  what decides its numbers (recipe, budget, steps, data).       numbers: no part of that; they may change.
+        asked, named: see the class.      numbers: no part of what is asked; they may change.
         settle: gives the recipe as it is trained, where that is not known yet.
         Raises UsageError where the folder holds another experiment.
         """
         asked = plain(asked)
-        make_folders(path)
         if (path / RECORD).exists():
             known = json.loads((path / RECORD).read_text())
             if known["asked"] != asked:
@@ -100,9 +107,31 @@ class Experiment:
             recipe = phase_recipe(known["recipe"])
         else:
             recipe = settle()
-        values = {"asked": asked, "recipe": recipe.to_values(), "numbers": vars(numbers)}
+        values = {"asked": asked, "named": named, "recipe": recipe.to_values(), "numbers": vars(numbers)}
         write_file(path / RECORD, f"{json.dumps(values, indent=1)}\n".encode())
-        return cls(path, recipe, asked["data"], numbers)
+        return cls(path, recipe, asked, numbers, named)
+
+    @property
+    def data(self) -> str:
+        return self.asked["data"]
+
+    def command(self, arms: Sequence[str], seeds: Sequence[int]) -> str:
+        """The command that trains and measures these, on as many samples as are asked about now."""
+        options = {
+            "--budget": self.asked["budget_minutes"],
+            "--steps": self.asked["steps"],
+            "--arms": ",".join(arms),
+            "--seeds": ",".join(map(str, seeds)),
+            "--n-eval": self.numbers.answers,
+            "--n-flow": self.numbers.flow,
+            "--n-checks": self.numbers.checks,
+            "--model": self.asked["recipe"]["model"],
+            "--data": self.data,
+            "--out": self.path,
+            "--processes": self.asked["recipe"]["processes"],
+        }
+        given = [text for name, value in options.items() if value is not None for text in (name, str(value))]
+        return shlex.join(["vifscope", "ablate", self.named, *given])
 
     @cached_property
     def source(self) -> Source:
@@ -150,27 +179,47 @@ class Experiment:
         return [ANSWERS, FLOW, MAPS, *(checks if arm == VIF else [])]
 
     def frame(self, arm: str, seed: int, part: Part) -> pd.DataFrame | None:
-        """The part's records of its chosen samples, a row each in their order; None unless all are there."""
-        known = self._records(self.measured(arm, seed, part))
+        """The part's records of its chosen samples, a row each in their order; None unless all are there, and some
+        without an error. Raises UsageError where they are of another recipe or of other data."""
+        known = self._records(arm, seed, part)
         ids = [asked.sample_id for asked in self.chosen(part)]
-        return None if not known.keys() >= set(ids) else pd.DataFrame([known[each] for each in ids], index=ids)
+        if not known.keys() >= set(ids) or all(known[each]["error"] for each in ids):
+            return None
+        return pd.DataFrame([known[each] for each in ids], index=ids)
 
     def lacking(self, arm: str, seed: int) -> list[Part]:
-        """Parts that are not measured yet of a training; where there are none, its weights are not needed any more."""
-        return [part for part in self.parts(arm) if self.frame(arm, seed, part) is None]
+        """Parts that are not measured yet of a training, and those with samples that failed while its model is there to
+        try them again; where there are none, its weights are not needed any more."""
+        again = self.model(arm, seed).is_dir()
+        frames = {part: self.frame(arm, seed, part) for part in self.parts(arm)}
+        return [part for part, frame in frames.items() if frame is None or (again and frame["error"].notna().any())]
 
     def finished(self) -> dict[str, list[int]]:
         """Seeds of each arm whose every part is measured."""
         found = {}
         for arm in ARMS:
-            seeds = sorted(int(folder.name.removeprefix("seed-")) for folder in (self.path / arm).glob("seed-*"))
-            whole = [seed for seed in seeds if not self.lacking(arm, seed)]
+            parts = self.parts(arm)
+            whole = [s for s in self._seeds(arm) if all(self.frame(arm, s, part) is not None for part in parts)]
             if whole:
                 found[arm] = whole
         return found
 
-    def _records(self, path: Path) -> dict[str, dict[str, Any]]:
-        """Whole lines of a measured part after the first, by sample."""
+    def begun(self) -> dict[str, list[int]]:
+        """Seeds of each arm of which anything is measured."""
+        found = {}
+        for arm in ARMS:
+            some = [s for s in self._seeds(arm) if any(self._records(arm, s, part) for part in self.parts(arm))]
+            if some:
+                found[arm] = some
+        return found
+
+    def _seeds(self, arm: str) -> list[int]:
+        """Seeds that have a folder in the arm's."""
+        named = (re.fullmatch(r"seed-(0|[1-9][0-9]*)", folder.name) for folder in (self.path / arm).glob("seed-*"))
+        return sorted(int(match[1]) for match in named if match)
+
+    def _records(self, arm: str, seed: int, part: Part) -> dict[str, dict[str, Any]]:
+        """What a measured part's file holds, by sample; of one that was tried again the newest."""
+        path = self.measured(arm, seed, part)
         data = path.read_bytes() if path.exists() else b""
-        lines = data[: data.rfind(b"\n") + 1].splitlines()[1:]
-        return {record["sample_id"]: record for record in map(json.loads, lines)}
+        return {record["sample_id"]: record for record in read_records(path, data, self.identity(arm, seed, part))}

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import yaml
 
-from vif_core.errors import UsageError
+from vif_core.errors import UsageError, VifError
 from vif_core.train.phases import PhaseRecipe
 from vif_core.train.recipe import read_recipe, train
 from vifscope.ablation.arms import ARMS, arm_recipe, scaled
@@ -27,9 +27,10 @@ from vifscope.ablation.result import Ablation
 from vifscope.ablation.samples import Asked, batches_of
 from vifscope.evaluation.lines import AnswerLines
 from vifscope.pipeline import Progress
-from vifscope.runs.disk import make_folders
+from vifscope.runs.disk import lock, make_folders
 
 BATCH_SIZE = 64
+LOCK = ".lock"
 TRIED_STEPS = 10
 """Steps of each phase from which the time of a step is taken; the first two are left out."""
 
@@ -74,8 +75,14 @@ def ablate(
             return scaled(whole, steps)
         return whole if budget_minutes is None else _within(whole, budget_minutes, path / "trial", progress)
 
-    experiment = Experiment.begin(path, asked, numbers or Numbers(), settle)
-    experiment.samples(lambda done, total: progress("choosing samples", done, total))
+    def waiting() -> None:
+        progress(f"waiting for another process to begin or to tabulate {path}", 0, 0)
+
+    make_folders(path)
+    with lock(path / LOCK, f"experiment {path}", waiting):
+        experiment = Experiment.begin(path, asked, numbers or Numbers(), settle, str(recipe))
+        experiment.samples(lambda done, total: progress("choosing samples", done, total))
+    experiment.finished()  # what was measured of another recipe or other data is refused before anything is trained
     rounds = [(arm, seed) for seed in seeds for arm in arms]
     for number, (arm, seed) in enumerate(rounds, 1):
         if not experiment.lacking(arm, seed):
@@ -85,7 +92,8 @@ def ablate(
         train(experiment.recipe_file(arm), experiment.training(arm, seed), seed=seed)
         _measure(experiment, arm, seed, lambda part, *at, named=named: progress(f"{named}: {part}", *at))
     ablation = Ablation(experiment)
-    ablation.write()
+    with lock(path / LOCK, f"experiment {path}", waiting):
+        ablation.write()
     return ablation
 
 
@@ -151,9 +159,14 @@ def _measure(experiment: Experiment, arm: str, seed: int, progress: Progress) ->
                 done = len(chosen) - sum(map(len, left))
                 progress(part.name, done, len(chosen))
                 for records in records_of(part, left):
-                    lines.add(records)
+                    lines.add([record for record in records if record["sample_id"] not in lines.done])
                     done += len(records)
                     progress(part.name, done, len(chosen))
+            if not lines.done & {each.sample_id for each in chosen}:
+                raise VifError(
+                    f"{arm}, seed {seed}, {part.name}: none of the {len(chosen)} samples could be measured; the first: "
+                    f"{lines.records[chosen[0].sample_id]['error']}"
+                )
 
 
 @contextmanager

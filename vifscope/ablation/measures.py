@@ -24,6 +24,7 @@ from vif_core.vlm.layout import box_weights, patch_boxes
 from vif_core.vlm.model import VLM
 from vifscope.ablation.samples import Asked
 from vifscope.evidence.answers import answer
+from vifscope.failures import reason, spared
 from vifscope.measure import Reading, measure
 from vifscope.metrics.boxes import box_lift
 from vifscope.metrics.entropy import visual_entropy
@@ -61,22 +62,23 @@ class Measurer:
             torch.set_num_threads(threads)
         self.vlm = load(model)
         self.source = open_source(data)
+        self.maps_from = maps_from
         if self.vlm.vif is not None:
             self.vlm.vif.maps_from = maps_from
 
     def __call__(self, part: Part, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-        """Records of one batch: sample_id, image, kind, size, and what was measured."""
+        """Records of one batch: sample_id, image, kind, size, error, and what was measured where that is None."""
+        least = 2 if "swapped" in (part.maps, self.maps_from) else 1  # a sample alone has nobody to swap maps with
+        return spared(asked, lambda some: self._measured(part, some), _failed, least)
+
+    def _measured(self, part: Part, asked: Sequence[Asked]) -> list[dict[str, Any]]:
         samples = [self.source[each.index] for each in asked]
         if part.what == "maps":
             rows = map_rows(self.vlm, samples)
         else:
             with made(self.vlm, samples, part.maps):
                 rows = answer_rows(self.vlm, samples) if part.what == "answers" else flow_rows(self.vlm, samples)
-        return [
-            {"sample_id": each.sample_id, "image": each.image, "kind": each.kind, "size": each.size, "error": None}
-            | row
-            for each, row in zip(asked, rows, strict=True)
-        ]
+        return [_known(each) | {"error": None} | row for each, row in zip(asked, rows, strict=True)]
 
 
 def answer_rows(vlm: VLM, samples: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -189,6 +191,14 @@ def _places(batch: Batch, samples: Sequence[Sample], device: torch.device) -> tu
             weights[b, :count] = covered.where(placed, math.nan)
     turns: Any = batch.inputs["turns"]
     return visual.to(device), weights.to(device), turns.points.nan_to_num(0.5).to(device)
+
+
+def _failed(asked: Asked, error: Exception) -> dict[str, Any]:
+    return _known(asked) | {"error": reason(error)}
+
+
+def _known(asked: Asked) -> dict[str, Any]:
+    return {name: getattr(asked, name) for name in ("sample_id", "image", "kind", "size")}
 
 
 def _longest(vlm: VLM, samples: Sequence[Sample]) -> int:

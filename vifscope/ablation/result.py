@@ -81,10 +81,28 @@ class Ablation:
     @cached_property
     def num_layers(self) -> int:
         arm, seeds = next(iter(self.seeds.items()))
-        return len(self.rows(arm, seeds[0], FLOW)["visual_entropy"].iloc[0])
+        return self.layers(arm, seeds[:1], "visual_entropy").shape[-1]
+
+    @cached_property
+    def unfinished(self) -> dict[str, list[int]]:
+        """Seeds of each arm that have records, but not of every sample that is asked about now: not in the table."""
+        begun = self.experiment.begun()
+        left = {arm: [seed for seed in seeds if seed not in self.seeds.get(arm, [])] for arm, seeds in begun.items()}
+        return {arm: seeds for arm, seeds in left.items() if seeds}
+
+    @cached_property
+    def errors(self) -> dict[str, str]:
+        """Samples that failed in some arm, where they have no value, each with one of its errors."""
+        found: dict[str, str] = {}
+        for arm, seeds in self.seeds.items():
+            for seed in seeds:
+                for part in self.experiment.parts(arm):
+                    errors = self.rows(arm, seed, part)["error"].dropna()
+                    found |= dict(zip(map(str, errors.index), errors, strict=True))
+        return found
 
     def rows(self, arm: str, seed: int, part: Part) -> pd.DataFrame:
-        """A part's records, a row a sample."""
+        """A part's records, a row a sample; of one that failed, its error and no value."""
         key = arm, seed, part
         if key not in self._frames:
             frame = self.experiment.frame(arm, seed, part)
@@ -97,22 +115,21 @@ class Ablation:
         return np.array([asked.image for asked in self.experiment.chosen(part)])
 
     def layers(self, arm: str, seeds: Sequence[int], metric: str, part: Part = FLOW) -> np.ndarray:
-        """A metric in every layer, [S, N, L]."""
-        rows = (self.rows(arm, seed, part)[metric].tolist() for seed in seeds)
-        return np.array([np.array(values, dtype=np.float64) for values in rows])
+        """A metric in every layer or layer pair, [S, N, L, ...]; NaN where a sample failed, as in all that follows."""
+        return np.array([_stacked(self.rows(arm, seed, part)[metric]) for seed in seeds])
 
     def over_layers(
         self, arm: str, seeds: Sequence[int], metric: str, layers: Sequence[int], part: Part = FLOW
     ) -> np.ndarray:
         """A metric's mean over some layers, [S, N]; NaN where there are none."""
-        return _mean(self.layers(arm, seeds, metric, part)[..., list(layers)])
+        return mean(self.layers(arm, seeds, metric, part)[..., list(layers)])
 
     def of_maps(self, arm: str, seeds: Sequence[int], name: str) -> np.ndarray:
         """A number of the maps, mean over layer pairs, [S, N]; NaN where the arm has none (KL without a posterior)."""
         frames = [self.rows(arm, seed, MAPS) for seed in seeds]
         if name not in frames[0]:
             return np.full((len(seeds), len(frames[0])), np.nan)
-        return _mean(np.array([np.array(frame[name].tolist(), dtype=np.float64) for frame in frames]))
+        return mean(self.layers(arm, seeds, name, MAPS))
 
     def correct(self, arm: str, seeds: Sequence[int], part: Part = ANSWERS, among: Part | None = None) -> np.ndarray:
         """1 for right, 0 for wrong, [S, N], of a part's samples; `among`: of another part's, fewer ones."""
@@ -156,6 +173,8 @@ class Ablation:
         """What was found, ready for JSON; undefined numbers are None.
 
         folder, recipe, model, data, samples: {answers, flow, checks, tiny: of the answers};
+        failed: samples that failed in some arm, and have no value there; unfinished: arms and seeds that lack some of
+        the samples, and so have no row, as dicts {arms, seeds, command: what completes them};
         arms: a dict an arm: arm, about, reference, seeds, injected (layers), and for each measure {n, mean, low, high,
         control, control_seeds, difference, difference_low, difference_high, percent, percent_low, percent_high,
         reference_seeds, from_reference, from_reference_low, from_reference_high}.
@@ -179,9 +198,21 @@ class Ablation:
                 "model": recipe.model,
                 "data": self.experiment.source.name,
                 "samples": self.samples,
+                "failed": len(self.errors),
+                "unfinished": self._commands(),
                 "arms": arms,
             }
         )
+
+    def _commands(self) -> list[dict[str, Any]]:
+        """What is unfinished, arms of the same seeds together."""
+        together: dict[tuple[int, ...], list[str]] = {}
+        for arm, seeds in self.unfinished.items():
+            together.setdefault(tuple(seeds), []).append(arm)
+        return [
+            {"arms": arms, "seeds": list(seeds), "command": self.experiment.command(arms, seeds)}
+            for seeds, arms in together.items()
+        ]
 
     def injected(self, arm: str) -> list[int]:
         """Layers that the arm injects into; of the control those of the recipe with VIF."""
@@ -208,8 +239,7 @@ class Ablation:
                 if measure.part in parts:
                     rows.append({"arm": arm, "measure": measure.name} | self._row(arm, measure))
             if MAPS in parts:
-                spread = {"mean": self._spread(arm, seeds), "n": self.experiment.numbers.of(MAPS)}
-                rows.append({"arm": arm, "measure": SPREAD} | spread)
+                rows.append({"arm": arm, "measure": SPREAD} | self._spread(arm, seeds))
         columns = ["arm", "measure", "seeds", "n", "mean", "low", "high", "control", "control_seeds", *_CHANGE]
         frame = pd.DataFrame(rows).reindex(columns=[*columns, "reference", "reference_seeds", *_FROM])
         references = {arm: ARMS[arm].reference for arm in self.seeds}
@@ -246,9 +276,10 @@ class Ablation:
     def _shared(self, arm: str, other: str) -> list[int]:
         return [seed for seed in self.seeds[arm] if seed in self.seeds.get(other, [])]
 
-    def _spread(self, arm: str, seeds: Sequence[int]) -> float:
-        centres = np.array([self.rows(arm, seed, MAPS)["centre"].tolist() for seed in seeds], dtype=np.float64)
-        return float(centres.std(axis=1).mean())  # [S N pairs 2] over samples
+    def _spread(self, arm: str, seeds: Sequence[int]) -> dict[str, Any]:
+        centres = self.layers(arm, seeds, "centre", MAPS)  # [S N pairs 2]
+        known = (~np.isnan(centres)).any((0, 2, 3))
+        return {"mean": float(np.nanstd(centres, axis=1).mean()), "n": int(known.sum())}
 
 
 _CHANGE = ["difference", "difference_low", "difference_high", "percent", "percent_low", "percent_high"]
@@ -274,6 +305,9 @@ def table_text(found: dict[str, Any]) -> str:
         if arm["accuracy"]["from_reference"] is not None
     ]
     headings = (measure.heading for measure in MEASURES)
+    notes = [f"Samples that failed in some arm, and are left out there: {found['failed']}."] * bool(found["failed"])
+    notes += [f"Not in the table: {unfinished_text(each, '`')}" for each in found["unfinished"]]
+    told = "".join(f"\n\n{note}" for note in notes)
     against = f"""
 
 ## Against the arm that each is a variant of
@@ -289,7 +323,14 @@ Over the seeds that both have, in the layers that the variant injects into."""
 Flow and maps are of {samples["flow"]}.
 In brackets the difference from the control, with a 95 % interval over seeds and images (two-level bootstrap); of one
 seed it is over images alone.
-Injected: the layers that the arm injects into, and the same ones of the control.{against if variants else ""}"""
+Injected: the layers that the arm injects into, and the same ones of the control.{told}{against if variants else ""}"""
+
+
+def unfinished_text(found: dict[str, Any], quote: str = "") -> str:
+    """An entry of `unfinished` of a `summary_dict` in words."""
+    arms, seeds = ", ".join(found["arms"]), ", ".join(map(str, found["seeds"]))
+    what = f"{arms} (seed{'s' if len(found['seeds']) > 1 else ''} {seeds})"
+    return f"{what}, of which not all of these samples are measured. To complete: {quote}{found['command']}{quote}"
 
 
 def _cell(measure: Measure, found: dict[str, Any] | None) -> str:
@@ -311,7 +352,16 @@ def _bounds(interval: Interval, middle: str, ends: str) -> dict[str, float]:
     return {name: float(value) for name, value in zip(names, interval, strict=True)}
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def _stacked(column: pd.Series) -> np.ndarray:
+    """A list of one shape a sample, [N, ...]; NaN for a sample that failed."""
+    known = np.array([isinstance(value, list) for value in column])
+    values = np.array(column[known].tolist(), dtype=np.float64)
+    stacked = np.full((len(column), *values.shape[1:]), np.nan)
+    stacked[known] = values
+    return stacked
+
+
+def mean(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of what is defined there; NaN where nothing is."""
     known = ~np.isnan(values)
     counts = known.sum(-1)

@@ -336,6 +336,7 @@ def ablate(
     """
     from rich.console import Console
 
+    from vifscope.ablation.result import unfinished_text
     from vifscope.cli.ablation import ablation_view, progress_lines, read_seeds
     from vifscope.cli.output import print_json, stdout_to_stderr
 
@@ -358,10 +359,13 @@ def ablate(
     results = found.summary_dict()
     if as_json:
         print_json(results)
-        return
-    console = Console()
-    console.print(ablation_view(results))
-    _print_files(console, found.experiment.path, [f"ablation.{suffix}" for suffix in ("csv", "json", "md")])
+    else:
+        console = Console()
+        console.print(ablation_view(results))
+        _print_files(console, found.experiment.path, [f"ablation.{suffix}" for suffix in ("csv", "json", "md")])
+    for each in results["unfinished"]:
+        print(f"vifscope: not in the table: {unfinished_text(each)}", file=sys.stderr)
+    _exit_where_some_failed(list(found.errors.values()), results["samples"]["answers"])
 
 
 @app.command()

@@ -9,13 +9,14 @@ from typing import Any, Literal
 
 from vif_core.data.open import open_source
 from vif_core.data.sample import Sample, Source, sample_order
-from vif_core.errors import SampleError, UsageError, VifError
+from vif_core.errors import UsageError, VifError
 from vif_core.load import load
 from vif_core.vlm.model import VLM
 from vifscope.evaluation.lines import AnswerLines
 from vifscope.evaluation.result import Evaluation
 from vifscope.evidence.answers import answer, like_batches
 from vifscope.evidence.blind import blank
+from vifscope.failures import reason, spared
 from vifscope.pipeline import Progress, checked_batch_size, default_batch_size, identity
 from vifscope.scoring.answers import exact_match, score_response
 
@@ -94,7 +95,7 @@ def _records(
         yield [*known, *(record["sample_id"] for record in broken)], broken
         samples = [sample for _, sample in opened if isinstance(sample, Sample)]
         for batch in like_batches(samples, batch_size):
-            records = _answered(vlm, [samples[i] for i in batch], config)
+            records = spared([samples[i] for i in batch], lambda part: _answered(vlm, part, config), _failed)
             yield [record["sample_id"] for record in records], records
 
 
@@ -111,16 +112,9 @@ def _open(source: Source, index: int, lines: AnswerLines) -> tuple[str, Sample |
 
 
 def _answered(vlm: VLM, samples: Sequence[Sample], config: dict[str, Any]) -> list[dict[str, Any]]:
-    """Records of a batch; where it fails, its samples are answered one by one and those that fail recorded."""
-    try:
-        responses = answer(vlm, samples, config["max_new_tokens"])
-        unseen = answer(vlm, [blank(sample) for sample in samples], config["max_new_tokens"]) if config["blind"] else []
-    except Exception as error:
-        if isinstance(error, VifError) and not isinstance(error, SampleError):
-            raise
-        if len(samples) == 1:
-            return [_failed(samples[0], error)]
-        return [record for sample in samples for record in _answered(vlm, [sample], config)]
+    """Records of a batch. Raises whatever the model raises for it."""
+    responses = answer(vlm, samples, config["max_new_tokens"])
+    unseen = answer(vlm, [blank(sample) for sample in samples], config["max_new_tokens"]) if config["blind"] else []
     records = [_record(sample, response) for sample, response in zip(samples, responses, strict=True)]
     for record, sample, response in zip(records, samples, unseen, strict=False):  # none where it was not asked for
         record |= {"blank_response": response, "blank_correct": score_response(sample, response)[0]}
@@ -135,8 +129,7 @@ def _record(sample: Sample, response: str) -> dict[str, Any]:
 
 
 def _failed(sample: Sample, error: Exception) -> dict[str, Any]:
-    line = (str(error).strip() or "no message").splitlines()[0]
-    return _known(sample) | {"error": line if isinstance(error, SampleError) else f"{type(error).__name__}: {line}"}
+    return _known(sample) | {"error": reason(error)}
 
 
 def _known(sample: Sample) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class AnswerLines:
         make_folders(path.parent)
         self._file = lock(path, f"file {path}")
         try:
-            self._resume(path, self._file, plain(config))
+            self._resume(path, self._file, config)
         except BaseException:
             self._close()
             raise
@@ -68,27 +68,36 @@ class AnswerLines:
         with disk_errors(path):
             file.seek(0)
             data = file.buffer.read()  # of the held file: to close another of its handles would give up the lock
-        whole = data[: data.rfind(b"\n") + 1]
-        first, *others = whole.splitlines() or [b""]
-        begun = _configuration(first)
-        if data and begun is None:
-            raise UsageError(
-                f"{path} is no file of an evaluation: its first line holds no configuration",
-                expected="a new file, or one that vifscope eval wrote",
-                next_step="Name another file with --out",
-            )
-        if begun is not None and begun != config:
-            raise UsageError(
-                f"{path} has another configuration: {'; '.join(differences(begun, config))}",
-                expected="the same configuration to go on with it",
-                next_step="Name another file with --out, or delete this one",
-            )
-        self._keep([_record(path, number, line) for number, line in enumerate(others, 2)])
+        self._keep(read_records(path, data, config))
         with disk_errors(path):
-            file.truncate(len(whole))  # a line that was cut short is answered again
-            if begun is None:
-                file.write(f"{json.dumps({'configuration': config})}\n")
+            file.truncate(data.rfind(b"\n") + 1)  # a line that was cut short is answered again
+            if not data:
+                file.write(f"{json.dumps({'configuration': plain(config)})}\n")
                 file.flush()
+
+
+def read_records(path: Path, data: bytes, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Records of the whole lines that the file at `path` holds, in their order; none of an empty file.
+
+    Raises UsageError where they are of another configuration, and where the file is none of an evaluation.
+    """
+    if not data:
+        return []
+    first, *others = data[: data.rfind(b"\n") + 1].splitlines() or [b""]
+    begun, asked = _configuration(first), plain(config)
+    if begun is None:
+        raise UsageError(
+            f"{path} is no file of an evaluation: its first line holds no configuration",
+            expected="a new file, or one that vifscope wrote",
+            next_step="Name another place with --out",
+        )
+    if begun != asked:
+        raise UsageError(
+            f"{path} has another configuration: {'; '.join(differences(begun, asked))}",
+            expected="the same configuration to go on with it",
+            next_step="Name another place with --out, or delete this file",
+        )
+    return [_record(path, number, line) for number, line in enumerate(others, 2)]
 
 
 def _configuration(line: bytes) -> dict[str, Any] | None:

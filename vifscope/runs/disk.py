@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -56,23 +56,30 @@ def make_folders(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
 
 
-def lock(path: Path, what: str) -> TextIO:
+def lock(path: Path, what: str, waiting: Callable[[], None] | None = None) -> TextIO:
     """Holds `path` for this process until the returned file is closed or the process ends, however it ends.
 
-    Raises UsageError, which says `what` is held, where another process holds it.
+    Where another process holds it, raises UsageError, which says `what` is held; with `waiting`, calls that and waits.
     """
     with disk_errors(path):
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115  held open by the caller
-    if fcntl is not None:
+    if fcntl is None:
+        return file
+    try:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
-            raise UsageError(
-                f"{what} is being written by another process",
-                expected="one writer at a time",
-                next_step="Wait until it ends, or name another place with --out",
-            ) from None
+            if waiting is None:
+                raise UsageError(
+                    f"{what} is being written by another process",
+                    expected="one writer at a time",
+                    next_step="Wait until it ends, or name another place with --out",
+                ) from None
+            waiting()
+            fcntl.lockf(file, fcntl.LOCK_EX)
+    except BaseException:
+        file.close()
+        raise
     return file
 
 

@@ -151,15 +151,16 @@ def written(tmp_path_factory, base, data):
     vif = VIFConfig(pairs=tuple((layer - 6, layer) for layer in INJECTED))
     recipe = phase_recipe(RECIPE | {"model": str(base), "data": str(data), "vif": asdict(vif)})
     asked = {"recipe": recipe.to_values(), "budget_minutes": None, "steps": None, "data": str(data)}
-    path = tmp_path_factory.mktemp("runs") / "written"
-    experiment = Experiment.begin(path, asked, Numbers(8, 8, 8), lambda: recipe)
+    path = tmp_path_factory.mktemp("written")
+    experiment = Experiment.begin(path, asked, Numbers(8, 8, 8), lambda: recipe, "trial.yaml")
     for arm in ("vif", "control", "swapped", "constant"):
         for seed in (1, 2, 3):
             for part in experiment.parts(arm):
                 file = experiment.measured(arm, seed, part)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                lines = [{"configuration": {}}]
+                lines = [{"configuration": experiment.identity(arm, seed, part)}]
                 for each in experiment.chosen(part):
-                    lines.append({"sample_id": each.sample_id} | written_records(arm, seed, each)[part.name])
+                    known = {"sample_id": each.sample_id, "error": None}
+                    lines.append(known | written_records(arm, seed, each)[part.name])
                 file.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return experiment

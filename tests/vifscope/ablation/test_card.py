@@ -6,11 +6,14 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
+import yaml
 
 from vif_core.errors import UsageError
-from vifscope.ablation import Experiment
-from vifscope.ablation.card import write_vif_card
+from vifscope.ablation import Ablation, Experiment
+from vifscope.ablation.card import _by_seed, _training, write_vif_card
+from vifscope.ablation.experiment import ANSWERS
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,40 @@ def test_maps_controls_notes_and_training_are_there(card):
     assert figures["model"]["parameters"] > 0
     assert "None" not in text
     assert "nan" not in text.lower().replace("finan", "")
+
+
+def test_a_sample_that_failed_counts_for_no_group_of_its_seed(written, tmp_path):
+    folder = tmp_path / "experiment"
+    shutil.copytree(written.path, folder)
+    path = Experiment.open(folder).measured("control", 1, ANSWERS)
+    first, failed, *others = path.read_text().splitlines()
+    known = {"sample_id": json.loads(failed)["sample_id"], "error": "RuntimeError: too long"}
+    path.write_text("\n".join([first, json.dumps(known), *others, ""]))
+    ablation = Ablation(Experiment.open(folder))
+    (row,) = _by_seed(ablation, [1])
+    right = ablation.correct("control", [1])[0]
+    assert np.isnan(right).tolist() == [True] + [False] * 7
+    assert row["control_tiny"] == right[1:4].mean()
+    assert row["control_other"] == right[4:].mean()
+
+
+@pytest.mark.parametrize("name", ["typo.md", "folder", "latin.md"])
+def test_notes_that_cannot_be_read_are_said_before_anything_is_worked_out(written, tmp_path, monkeypatch, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin.md").write_bytes(b"caf\xe9")
+    monkeypatch.setattr("vifscope.ablation.card.card_figures", lambda _: pytest.fail("figures were worked out"))
+    with pytest.raises(UsageError, match=rf"notes .*{name} cannot be read \(.*\); expected a Markdown file .* --notes"):
+        write_vif_card(written.path, tmp_path / name)
+
+
+def test_processes_are_those_that_the_training_recorded(written, tmp_path):
+    folder = tmp_path / "experiment"
+    shutil.copytree(written.path, folder)
+    experiment = Experiment.open(folder)
+    assert _training(experiment, {"vif": [1], "control": [1]})["processes"] == 1
+    recorded = yaml.safe_load(experiment.recipe_file("vif").read_text()) | {"processes": 4}
+    (experiment.training("vif", 1) / "recipe.yaml").write_text(yaml.safe_dump(recorded))
+    assert _training(experiment, {"vif": [1], "control": [1]})["processes"] == 4
 
 
 def test_a_card_needs_vif_and_its_control(written, tmp_path):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
-from vif_core.errors import UsageError
+from vif_core.errors import SampleError, UsageError, VifError
 from vif_core.train.recipe import read_recipe
-from vifscope.ablation import Ablation, Experiment, Numbers, ablate, job
+from vifscope.ablation import Ablation, Experiment, Numbers, ablate, job, measures
 from vifscope.ablation.card import write_vif_card
-from vifscope.ablation.experiment import ANSWERS, SWAPPED
+from vifscope.ablation.experiment import ANSWERS, FLOW, SWAPPED
+from vifscope.ablation.result import SPREAD
+from vifscope.cli.main import main
 
 
 @pytest.fixture
@@ -122,6 +128,162 @@ def test_an_arm_a_seed_and_samples_can_be_added(again, experiment):
     assert {stage.split(": ")[1] for stage, _ in measured} == {"answers"}
 
 
+def test_arms_that_lack_added_samples_are_named_with_the_command_that_completes_them(again, experiment, monkeypatch):
+    found, _, _ = again(experiment, arms=("vif",), numbers=Numbers(10, 6, 4))
+    (left,) = found.summary_dict()["unfinished"]
+    assert (left["arms"], left["seeds"]) == (["control", "swapped"], [1, 2])
+    text = (experiment / "ablation.md").read_text()
+    assert "Not in the table: control, swapped (seeds 1, 2), of which not all of these samples are measured." in text
+    assert f"To complete: `{left['command']}`" in text
+    monkeypatch.setattr(sys, "argv", shlex.split(left["command"]))
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert not stopped.value.code
+    done = Ablation(Experiment.open(experiment))
+    assert done.seeds == {"vif": [1, 2], "control": [1, 2], "swapped": [1, 2]}
+    assert done.unfinished == {}
+    assert "Not in the table" not in (experiment / "ablation.md").read_text()
+
+
+def test_arms_of_other_seeds_are_completed_by_another_command(again, experiment):
+    for part in ("answers", "flow"):
+        (experiment / f"control/seed-2/measured/{part}.jsonl").unlink()
+    for name in ("swapped/seed-1", "swapped/seed-2", "control/seed-1"):
+        (experiment / name / "measured/flow.jsonl").unlink()
+    left = Ablation(Experiment.open(experiment)).summary_dict()["unfinished"]
+    assert [(each["arms"], each["seeds"]) for each in left] == [(["control"], [1]), (["swapped"], [1, 2])]
+
+
+@pytest.mark.parametrize(("field", "value"), [("recipe", "0123456789ab"), ("data", "otherdata")])
+def test_what_was_measured_of_another_recipe_or_other_data_is_refused(again, experiment, field, value):
+    path = experiment / "control/seed-2/measured/answers.jsonl"
+    first, *others = path.read_text().splitlines()
+    stored = json.loads(first)["configuration"] | {field: value}
+    path.write_text("\n".join([json.dumps({"configuration": stored}), *others, ""]))
+    line = rf'answers\.jsonl has another configuration: {field} is "{value}", not ".*; expected the same .* delete this'
+    opened = Experiment.open(experiment)
+    with pytest.raises(UsageError, match=line):
+        opened.lacking("control", 2)
+    with pytest.raises(UsageError, match=line):
+        again(experiment, arms=("constant",), seeds=(1,))
+    assert not (experiment / "constant").exists(), "before anything is trained"
+    path.unlink()
+    assert opened.lacking("control", 2) == [ANSWERS]
+
+
+def test_what_is_no_seed_in_an_arms_folder_is_passed_over(again, experiment):
+    shutil.copytree(experiment / "vif/seed-1", experiment / "vif/seed-1-old")
+    shutil.copytree(experiment / "vif/seed-1", experiment / "vif/seed-01")
+    found, trained, _ = again(experiment)
+    assert trained == []
+    assert found.seeds["vif"] == [1, 2]
+
+
+def refusing(monkeypatch, sample_id: str, error: Exception, what: str = "answer_rows"):
+    """From here on the model refuses a batch with this sample; gives a list of the batches that it was shown."""
+    measured, shown = getattr(measures, what), []
+
+    def rows(vlm, samples):
+        shown.append([sample.sample_id for sample in samples])
+        if sample_id in shown[-1]:
+            raise error
+        return measured(vlm, samples)
+
+    monkeypatch.setattr(measures, what, rows)
+    return shown
+
+
+def test_a_sample_that_a_model_refuses_is_recorded_and_costs_no_other(again, experiment, monkeypatch):
+    whole = Ablation(Experiment.open(experiment))
+    shutil.rmtree(experiment / "control/seed-1/measured")
+    lost = whole.experiment.chosen(FLOW)[0]
+    for what in ("answer_rows", "flow_rows"):
+        refusing(monkeypatch, lost.sample_id, RuntimeError("too long\nby far"), what)
+    found, trained, _ = again(experiment)
+    assert trained == []
+    failed = [row for row in lines(experiment, "control", 1, "answers") if row["error"]]
+    assert [(row["sample_id"], row["error"]) for row in failed] == [(lost.sample_id, "RuntimeError: too long")]
+    assert found.errors == {lost.sample_id: "RuntimeError: too long"}
+    assert found.summary_dict()["failed"] == 1
+    assert "Samples that failed in some arm, and are left out there: 1." in (experiment / "ablation.md").read_text()
+    right, before = (each.correct("control", [1, 2]) for each in (found, whole))
+    assert np.isnan(right).sum() == 1
+    assert np.isnan(right[0, 0])
+    assert np.array_equal(right[1], before[1])
+    for metric in ("visual_entropy", "box_lift"):
+        flow, known = (each.layers("control", [1], metric)[0] for each in (found, whole))
+        assert np.isnan(flow[0]).all()
+        assert np.allclose(flow[1:], known[1:], equal_nan=True, rtol=1e-4)
+
+
+def test_a_sample_that_failed_in_one_arm_is_no_pair(again, experiment, monkeypatch):
+    shutil.rmtree(experiment / "control/seed-1/measured")
+    lost = Experiment.open(experiment).chosen(ANSWERS)[0].sample_id
+    refusing(monkeypatch, lost, RuntimeError("too long"))
+    found, _, _ = again(experiment, seeds=(1,))
+    vif, control = (found.correct(arm, [1, 2]) for arm in ("vif", "control"))
+    row = found.frame().set_index(["arm", "measure"]).loc["vif", "accuracy"]
+    assert row["difference"] == pytest.approx(np.nanmean(vif - control))
+    assert row["mean"] == vif.mean()
+
+
+def test_maps_of_a_sample_that_failed_have_no_value(again, experiment, monkeypatch):
+    whole = Ablation(Experiment.open(experiment))
+    (experiment / "vif/seed-1/measured/maps.jsonl").unlink()
+    lost = whole.experiment.chosen(FLOW)[0].sample_id
+    refusing(monkeypatch, lost, RuntimeError("too long"), "map_rows")
+    found, _, _ = again(experiment)
+    for name in ("map_box_lift", "kl_nats"):
+        values, before = (each.of_maps("vif", [1, 2], name) for each in (found, whole))
+        assert np.isnan(values).sum() == 1
+        assert np.allclose(values[0, 1:], before[0, 1:], rtol=1e-4)
+    row = found.frame().set_index(["arm", "measure"]).loc["vif", SPREAD]
+    assert (row["n"], np.isfinite(row["mean"])) == (6, True), "it has maps with the other seed"
+
+
+def test_other_samples_of_a_failed_one_are_still_asked_with_swapped_maps(again, experiment, monkeypatch):
+    shutil.rmtree(experiment / "swapped/seed-1/measured")
+    lost = Experiment.open(experiment).chosen(ANSWERS)[0].sample_id
+    shown = refusing(monkeypatch, lost, SampleError("too long"))
+    found, _, _ = again(experiment)
+    assert min(map(len, shown)) >= 2, "nobody is asked alone"
+    failed = {row["sample_id"] for row in lines(experiment, "swapped", 1, "answers") if row["error"]}
+    assert lost in failed
+    assert len(failed) <= 3
+    assert np.isfinite(found.correct("swapped", [1])).sum() == 8 - len(failed)
+
+
+def test_failed_samples_are_tried_again_while_the_model_is_there(again, experiment, monkeypatch):
+    path = experiment / "control/seed-1/measured/answers.jsonl"
+    path.unlink()
+    with monkeypatch.context() as patch:
+        lost = Experiment.open(experiment).chosen(ANSWERS)[0].sample_id
+        refusing(patch, lost, RuntimeError("busy"))
+        again(experiment)
+        shutil.copytree(experiment, experiment.with_name("without"))
+        shutil.rmtree(Experiment.open(experiment.with_name("without")).model("control", 1))
+        found, trained, measured = again(experiment.with_name("without"))
+        assert (trained, measured, len(found.errors)) == ([], [], 1), "no arm is trained anew for a sample that failed"
+    before = lines(experiment, "control", 1, "answers")
+    found, trained, _ = again(experiment)
+    assert (trained, found.errors) == ([], {})
+    added = lines(experiment, "control", 1, "answers")[len(before) :]
+    assert [row["sample_id"] for row in added] == [lost], "the others keep their records"
+
+
+def test_a_model_that_refuses_every_sample_ends_with_the_first_reason(again, experiment, monkeypatch):
+    (experiment / "control/seed-1/measured/answers.jsonl").unlink()
+
+    def refuse(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(measures, "answer_rows", refuse)
+    line = "control, seed 1, answers: none of the 8 samples could be measured; the first: RuntimeError: out of memory"
+    for _ in range(2):  # nor is it taken for measured by the next call
+        with pytest.raises(VifError, match=line):
+            again(experiment)
+
+
 def test_arms_are_paired_by_seed(ablation):
     for arm in ("vif", "control"):
         assert (ablation.experiment.path / arm / "arm.yaml").exists()
@@ -181,6 +343,52 @@ def test_a_budget_is_measured_once_and_kept(again, tmp_path, monkeypatch, traine
     assert asked == [2.0]
     assert first.experiment.recipe == second.experiment.recipe
     assert [phase.steps for phase in second.experiment.recipe.phases] == [1, 2]
+
+
+SETTLING = """
+import sys
+from vifscope.ablation import Numbers, ablate, job
+
+def within(recipe, *_):
+    print("settling", flush=True)
+    sys.stdin.readline()
+    return job.scaled(recipe, 3)
+
+def train(*_, **__):
+    sys.exit()
+
+job._within, job.train = within, train
+recipe, folder, data = sys.argv[1:]
+ablate(recipe, folder, budget_minutes=2.0, arms=("vif",), seeds=(1,), numbers=Numbers(8, 6, 4), data=data)
+"""
+"""Begins an experiment, waits for a line before it settles on three steps, and ends instead of training."""
+
+
+def test_two_commands_that_begin_one_experiment_share_its_budgets_steps(
+    tmp_path, recipe_file, data, monkeypatch, trainer
+):
+    command = [sys.executable, "-c", SETTLING, recipe_file, tmp_path / "new", data]
+    told = []
+
+    def tell(stage, *_):
+        told.append(stage)
+        if stage.startswith("waiting"):
+            assert not (tmp_path / "new" / "experiment.json").exists()
+            other.stdin.write("\n")
+            other.stdin.flush()
+
+    monkeypatch.setattr(job, "_within", lambda recipe, *_: job.scaled(recipe, 12))
+    monkeypatch.setattr(job, "train", trainer)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "settling\n"
+        found = ablate(
+            recipe_file, tmp_path / "new", budget_minutes=2.0, arms=("control",), seeds=(1,),
+            numbers=Numbers(8, 6, 4), data=str(data), progress=tell,
+        )  # fmt: skip
+    assert other.returncode == 0
+    assert told[0] == f"waiting for another process to begin or to tabulate {tmp_path / 'new'}"
+    assert [phase.steps for phase in found.experiment.recipe.phases] == [1, 2]
+    assert Experiment.open(tmp_path / "new").recipe == found.experiment.recipe
 
 
 def test_swapping_at_test_asks_fewer_samples_again(ablation):

@@ -28,6 +28,8 @@ FOUND = {
     "recipe": "mini-llava-vif",
     "data": "specks-test",
     "samples": {"answers": 8000, "tiny": 4000, "flow": 400, "checks": 500},
+    "failed": 0,
+    "unfinished": [],
     "arms": [
         {"arm": "vif", "about": "VIF", "seeds": [1, 2]}
         | {measure.name: row(0.95, 0.0123, 0.001, 0.02) for measure in MEASURES}
@@ -90,22 +92,24 @@ class Stub:
     """Stands in for an Ablation."""
 
     experiment: SimpleNamespace
+    found: dict
+    errors: dict
 
     def summary_dict(self):
-        return FOUND
+        return self.found
 
 
 @pytest.fixture
 def command(monkeypatch, capfd):
     """Runs vifscope ablate with these arguments: (exit code, stdout, stderr, what was asked for)."""
 
-    def run(*arguments):
+    def run(*arguments, found=FOUND, errors=()):
         asked = {}
 
         def ablate(recipe, out, **options):
             asked.update({"recipe": recipe, "out": out} | options)
             print("a library prints")
-            return Stub(SimpleNamespace(path=Path("runs/x")))
+            return Stub(SimpleNamespace(path=Path("runs/x")), found, dict(errors))
 
         monkeypatch.setattr(api, "ablate", ablate)
         monkeypatch.setattr(sys, "argv", ["vifscope", "ablate", *arguments])
@@ -131,6 +135,27 @@ def test_json_is_the_only_thing_on_stdout(command):
     assert code == 0
     assert json.loads(out) == FOUND
     assert "a library prints" in err
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["table", "json"])
+def test_arms_that_are_not_in_the_table_are_named_on_stderr(command, options):
+    left = {"arms": ["control", "late"], "seeds": [1, 2], "command": "vifscope ablate --arms control,late"}
+    code, out, err, _ = command(*options, found=FOUND | {"unfinished": [left]})
+    assert code == 0
+    line = (
+        "vifscope: not in the table: control, late (seeds 1, 2), of which not all of these samples are measured. "
+        "To complete: vifscope ablate --arms control,late\n"
+    )
+    assert line in err
+    assert line not in out
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["table", "json"])
+def test_samples_that_failed_are_counted_and_exit_code_3(command, options):
+    code, out, err, _ = command(*options, errors={"s1": "RuntimeError: too long", "s2": "no grid"})
+    assert code == 3
+    assert "vifscope: 2 of 8000 samples failed; the first: RuntimeError: too long\n" in err
+    assert out
 
 
 def test_wrong_seeds_are_one_line_and_exit_code_2(command):
