@@ -54,7 +54,7 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
     if recipe.compile:
         for block in blocks_of(vlm.model, vlm.layers):
             block.forward = torch.compile(block.forward, dynamic=False)
-    before, learned = 0, set[str]()
+    before, vif_steps, learned = 0, 0, set[str]()
     for number, phase in enumerate(recipe.phases):
         order = number if phase.order is None else phase.order
         model = Learner(vlm)  # accelerate prepares a module once: used again, it would run without autocast
@@ -76,7 +76,11 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
                 rows,
                 groups,
                 recipe.optimizer,
-                [Records(out, phase.name, before), ProgressBar(phase.name), Watch(phase.name, phase.losses.settled)],
+                [
+                    Records(out, phase.name, before),
+                    ProgressBar(phase.name),
+                    Watch(phase.name, phase.losses.settled, vif_steps),
+                ],
             )
             trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
             if _first_process():
@@ -84,6 +88,7 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
                 shutil.rmtree(folder, ignore_errors=True)
             trainer.accelerator.wait_for_everyone()
         before += steps
+        vif_steps += steps if "vif" in phase.train else 0
     folder = out / recipe.name
     if _first_process():
         part = folder.with_name(folder.name + ".part")

@@ -27,6 +27,9 @@ from vif_core.vif.config import VIFConfig
 
 TRAINED = "trained.safetensors"
 
+LINES = 10
+"""Log lines that a phase has at least, where it has the steps: enough to watch over a short one too."""
+
 
 class PhaseTrainer(Trainer):
     """Trains a learner for one phase.
@@ -200,7 +203,7 @@ def training_arguments(recipe: PhaseRecipe, phase: Phase, folder: Path, steps: i
         max_grad_norm=phase.max_grad_norm,
         warmup_steps=int(steps * phase.warmup),
         **schedule,
-        logging_steps=min(recipe.log_steps, steps),
+        logging_steps=max(1, min(recipe.log_steps, steps // LINES)),
         logging_nan_inf_filter=False,
         save_steps=recipe.save_steps,
         use_cpu=cpu,
