@@ -96,14 +96,16 @@ class PhaseTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
     def _weights(self) -> dict[str, float]:
-        """The phase's ramps at this step."""
+        """The phase's ramps at this step; variant no-sparsity goes before the phase's own weight."""
         defaults: dict[str, float] = {}
-        if self.learner.vif is not None:
-            config = self.learner.vif.config
-            sparse = 0.0 if config.variant == "no-sparsity" else config.lambda_sp
-            defaults = {"kl": config.lambda_kl, "sparsity": sparse, "alpha": config.alpha}
+        config = None if self.learner.vif is None else self.learner.vif.config
+        if config is not None:
+            defaults = {"kl": config.lambda_kl, "sparsity": config.lambda_sp, "alpha": config.alpha}
         step, losses = self.state.global_step, self.phase.losses
-        return {name: ramp.at(step, defaults.get(name, 0.0)) for name, ramp in vars(losses).items()}
+        weights = {name: ramp.at(step, defaults.get(name, 0.0)) for name, ramp in vars(losses).items()}
+        if config is not None and config.variant == "no-sparsity":
+            weights["sparsity"] = 0.0
+        return weights
 
     def _set(self, weights: dict[str, float]) -> None:
         """Tell VIF what this step wants of it."""

@@ -48,6 +48,18 @@ def test_weights_ramp_and_rates_follow_the_schedule(tiny_recipe, tmp_path):
         assert (line["lr_vif"], line["lr_decoder"], line["lr_projector"]) == pytest.approx((4e-3, 2e-3, 1e-3))
 
 
+def test_no_sparsity_goes_before_a_phase_s_own_weight(tiny_recipe, tmp_path):
+    weights = []
+    for sparsity, variant in ((0.5, "no-sparsity"), (0.0, "none"), (0.5, "none")):
+        vif = {"pairs": [[0, 1], [1, 2]], "slots": 4, "width": 16, "depth": 1, "variant": variant}
+        recipe = tiny_recipe([{"losses": {"sparsity": sparsity}}], vif=vif)
+        model, _, log = trained(recipe, tmp_path / f"{variant}-{sparsity}")
+        assert {line["weight_sparsity"] for line in log} == {0.0 if variant == "no-sparsity" else sparsity}
+        weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
 def test_frozen_parts_do_not_move_and_the_others_do(tiny_recipe, tmp_path):
     model, first, _ = trained(tiny_recipe([{"train": ["vif", "projector"]}]), tmp_path / "out")
     moved = {name for name, value in first.items() if not torch.equal(value, model.get_parameter(name))}
