@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import distributed
@@ -82,6 +83,8 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
                     Watch(phase.name, phase.losses.settled, vif_steps),
                 ],
             )
+            if rank := trainer.args.process_index:  # weights are alike; what it draws from here on is its own
+                set_seed(crc32(f"{recipe.seed + order} {rank}".encode()))
             trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
             if _first_process():
                 save_trained(model, kept)
