@@ -290,8 +290,9 @@ def ablate(
     recipe:         one of phases with VIF, by name or path.        model: what is trained, in place of its own.
     out:            folder; runs/ablate-RECIPE by default. The same call goes on where it stopped, another choice of
                     arms, seeds or numbers adds to it, and calls with different arms may run side by side.
-    budget_minutes: of each training, turned into steps by a short trial on this machine; or `steps` over all phases.
-                    Without either the recipe's own steps. Phases keep their shares, and warm-ups theirs.
+    budget_minutes: of each training, turned into steps by a short trial of the recipe on this machine: arms with more
+                    layer pairs take longer. Or `steps` over all phases; without either the recipe's own. Phases keep
+                    their shares, and warm-ups theirs.
     arms:           of `vifscope.ablation.arms.ARMS`; all by default.   seeds: each arm is trained with each of them.
     n_eval:         samples that are asked about, half of them about tiny objects where there are any; n_flow: of those,
                     how many are read for flow and maps; n_checks: how many are asked again with other maps (arm "vif").

@@ -18,6 +18,7 @@ from vif_core.train.dense import dense_loss
 from vif_core.train.mini_llava import PIXEL_MEAN, PIXEL_STD
 from vif_core.train.optimizer import MuonAdamW
 from vif_core.train.packing import collate
+from vif_core.train.records import strict
 
 
 class TrainedLlava(LlavaForConditionalGeneration):
@@ -135,6 +136,6 @@ class _Records(TrainerCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if state.is_world_process_zero and logs:
-            line = {"stage": self.stage, "step": state.global_step, "time": round(time.time(), 1), **logs}
+            line = {"stage": self.stage, "step": state.global_step, "time": round(time.time(), 1), **strict(logs)}
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from math import ceil
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import torch
 from torch import distributed
@@ -54,7 +55,7 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
     if recipe.compile:
         for block in blocks_of(vlm.model, vlm.layers):
             block.forward = torch.compile(block.forward, dynamic=False)
-    before, learned = 0, set[str]()
+    before, vif_steps, learned = 0, 0, set[str]()
     for number, phase in enumerate(recipe.phases):
         order = number if phase.order is None else phase.order
         model = Learner(vlm)  # accelerate prepares a module once: used again, it would run without autocast
@@ -76,14 +77,21 @@ def run_phases(recipe: PhaseRecipe, out: Path, vlm: VLM | None = None) -> Path:
                 rows,
                 groups,
                 recipe.optimizer,
-                [Records(out, phase.name, before), ProgressBar(phase.name), Watch(phase.name, phase.losses.settled)],
+                [
+                    Records(out, phase.name, before),
+                    ProgressBar(phase.name),
+                    Watch(phase.name, phase.losses.settled, vif_steps),
+                ],
             )
+            if rank := trainer.args.process_index:  # weights are alike; what it draws from here on is its own
+                set_seed(crc32(f"{recipe.seed + order} {rank}".encode()))
             trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
             if _first_process():
                 save_trained(model, kept)
                 shutil.rmtree(folder, ignore_errors=True)
             trainer.accelerator.wait_for_everyone()
         before += steps
+        vif_steps += steps if "vif" in phase.train else 0
     folder = out / recipe.name
     if _first_process():
         part = folder.with_name(folder.name + ".part")

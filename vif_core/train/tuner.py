@@ -27,6 +27,9 @@ from vif_core.vif.config import VIFConfig
 
 TRAINED = "trained.safetensors"
 
+LINES = 10
+"""Log lines that a phase has at least, where it has the steps: enough to watch over a short one too."""
+
 
 class PhaseTrainer(Trainer):
     """Trains a learner for one phase.
@@ -93,14 +96,16 @@ class PhaseTrainer(Trainer):
         return (loss, {}) if return_outputs else loss
 
     def _weights(self) -> dict[str, float]:
-        """The phase's ramps at this step."""
+        """The phase's ramps at this step; variant no-sparsity goes before the phase's own weight."""
         defaults: dict[str, float] = {}
-        if self.learner.vif is not None:
-            config = self.learner.vif.config
-            sparse = 0.0 if config.variant == "no-sparsity" else config.lambda_sp
-            defaults = {"kl": config.lambda_kl, "sparsity": sparse, "alpha": config.alpha}
+        config = None if self.learner.vif is None else self.learner.vif.config
+        if config is not None:
+            defaults = {"kl": config.lambda_kl, "sparsity": config.lambda_sp, "alpha": config.alpha}
         step, losses = self.state.global_step, self.phase.losses
-        return {name: ramp.at(step, defaults.get(name, 0.0)) for name, ramp in vars(losses).items()}
+        weights = {name: ramp.at(step, defaults.get(name, 0.0)) for name, ramp in vars(losses).items()}
+        if config is not None and config.variant == "no-sparsity":
+            weights["sparsity"] = 0.0
+        return weights
 
     def _set(self, weights: dict[str, float]) -> None:
         """Tell VIF what this step wants of it."""
@@ -200,7 +205,7 @@ def training_arguments(recipe: PhaseRecipe, phase: Phase, folder: Path, steps: i
         max_grad_norm=phase.max_grad_norm,
         warmup_steps=int(steps * phase.warmup),
         **schedule,
-        logging_steps=min(recipe.log_steps, steps),
+        logging_steps=max(1, min(recipe.log_steps, steps // LINES)),
         logging_nan_inf_filter=False,
         save_steps=recipe.save_steps,
         use_cpu=cpu,

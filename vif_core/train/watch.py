@@ -16,6 +16,9 @@ from vif_core.vif.passes import PairReading
 ACTIVE_NATS = 0.01
 """A latent dimension with at least this KL, as a mean over turns, is active."""
 
+OPENING_STEPS = 100
+"""A fresh map is one for every question at first; what it needs to leave that behind (half of it was seen)."""
+
 WINDOW = 5
 LEAST_SPREAD = 0.02
 LEAST_BOX_LIFT = 1.2
@@ -52,7 +55,8 @@ def map_figures(readings: Sequence[PairReading], covered: Tensor) -> dict[str, T
             weights, cells = covered[known], there[known].float()
             even = (weights * cells).sum(-1) / cells.sum(-1).clamp(min=1)
             lift = (maps[known] * weights).sum(-1) / even
-            figures["map_box_lift"] = lift[even > 0].mean()
+            if (even > 0).any():
+                figures["map_box_lift"] = lift[even > 0].mean()
         for name, value in figures.items():
             found.setdefault(name, []).append(value)
     return {name: torch.stack(values).mean() for name, values in found.items()}
@@ -85,10 +89,15 @@ def collapse(history: Sequence[dict[str, Any]]) -> str:
 
 
 class Watch(TrainerCallback):
-    """One warning line a phase where the map has collapsed, once warm-ups are over and a fifth of the steps done."""
+    """One warning line a phase where the map has collapsed, once warm-ups are over and a fifth of the steps done.
 
-    def __init__(self, phase: str, from_step: int) -> None:
-        self.phase, self.from_step, self.warned = phase, from_step, False
+    settled: step from which on the phase's losses are as they stay.
+    learned: steps that VIF has learned in phases before; nothing is said before its hundredth.
+    """
+
+    def __init__(self, phase: str, settled: int, learned: int) -> None:
+        self.phase, self.warned = phase, False
+        self.from_step = max(settled, OPENING_STEPS - learned)
 
     def on_log(self, args, state, control, **kwargs):
         if (
@@ -101,6 +110,7 @@ class Watch(TrainerCallback):
             self.warned = True
             print(
                 f"vifscope: warning: the map has collapsed in phase {self.phase} at step {state.global_step}: {cause}. "
-                "Lower or delay losses.kl and losses.sparsity, raise losses.free_bits_nats, or give VIF a higher rate.",
+                "Lower or delay losses.kl and losses.sparsity, raise losses.free_bits_nats, or give VIF a higher rate "
+                "or more steps.",
                 file=sys.stderr,
             )

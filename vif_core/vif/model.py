@@ -44,7 +44,7 @@ class VIFModel(nn.Module):
     maps_from: "own", or a control.      alpha: strength in use, the configuration's unless it is warmed up.
     guiding: whether extraction layers' flow is read as the guide's target.    seeking: how it guides (`guide_loss`).
     pairs_a_pass: in training, so many pairs drawn at random have a map in a pass; None for all. VIF alone learns about
-        as much from one, at a quarter of the time.
+        as much from one, at a quarter of the time. Each process draws its own: a pass reaches every parameter anyway.
     Under gradient checkpointing one pass at a time may await its backward.
     """
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from vif_core.errors import UsageError
-from vif_core.train.phases import Phase, PhaseRecipe, Ramp
+from vif_core.train.phases import Phase, PhaseRecipe
 from vif_core.vif.config import layer_pairs
 
 
@@ -59,8 +59,6 @@ def arm_recipe(recipe: PhaseRecipe, name: str) -> PhaseRecipe:
     phases = recipe.phases
     if arm.vif.get("variant") == "mid-feature":  # it reads nothing of VIF's weights
         phases = _without_vif(recipe)
-    if name == "no-sparsity":  # a phase's own weight would go before the variant's
-        phases = tuple(replace(phase, losses=replace(phase.losses, sparsity=Ramp(0.0))) for phase in phases)
     return replace(recipe, name=named, vif=replace(recipe.vif, **arm.vif), maps_from=arm.maps_from, phases=phases)
 
 

@@ -305,7 +305,13 @@ def evaluate(
 @app.command(epilog=EXIT_CODES)
 def ablate(
     recipe: Annotated[str, typer.Argument(help="A recipe with VIF: its name or path.")] = "mini-llava-vif",
-    budget: Annotated[float | None, typer.Option(help="Minutes of each training, on this machine.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Minutes of each training on this machine, timed with VIF as the recipe has it: arms with more layer "
+            "pairs take longer."
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of each training.", show_default="as the recipe")] = None,
     arms: Annotated[str | None, typer.Option(help="Names, with commas between.", show_default="all of them")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of each arm, as in 1-5 or 1,3.")] = "1-3",

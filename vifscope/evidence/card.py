@@ -204,18 +204,26 @@ def _by_size(samples: Sequence[Sample], responses: Sequence[str]) -> dict[str, d
 
 
 def learning_lines(path: Path, by: str = "stage") -> pd.DataFrame:
-    """Log lines by stage (or phase) and step; of a step that was run again after an interruption, the last one."""
+    """Log lines by stage (or phase) and step; of a step that was run again after an interruption, the last one.
+
+    What was not finite is NaN.
+    """
     lines = pd.DataFrame(json.loads(line) for line in path.read_text().splitlines())
     return lines.groupby([by, "step"], sort=False).last().reset_index()
 
 
 def seconds(learning: pd.DataFrame, by: str = "stage") -> dict[str, float]:
-    """Wall time of each stage, from its log lines; the steps before the first one are taken to last as the others."""
+    """Wall time of each stage: what its last log line tells, without interruptions.
+
+    Where lines tell none, it is that between them, and the steps before the first one are taken to last as the others.
+    """
     found = {}
     for stage, part in learning.groupby(by, sort=False):
         part = part.sort_values("step")
         first, last = part.iloc[0], part.iloc[-1]
-        if last["step"] > first["step"]:
+        if pd.notna(last.get("seconds")):
+            found[str(stage)] = float(last["seconds"])
+        elif last["step"] > first["step"]:
             found[str(stage)] = float(last["time"] - first["time"]) * last["step"] / (last["step"] - first["step"])
     return found
 

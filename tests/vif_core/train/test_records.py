@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from vif_core.train import records
 from vif_core.train.records import LEARNING, ProgressBar, Records
 
 
@@ -17,7 +19,9 @@ def state(step=0, **others):
 
 
 def lines(folder):
-    return [json.loads(line) for line in (folder / LEARNING).read_text().splitlines()]
+    """Lines of strict JSON: no NaN, no Infinity."""
+    text = (folder / LEARNING).read_text()
+    return [json.loads(line, parse_constant=pytest.fail) for line in text.splitlines()]
 
 
 @pytest.fixture
@@ -25,14 +29,14 @@ def without_board(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
 
 
-def recorded(folder, phase="joint", steps=(1, 2), resumed=0, before=0):
-    records = Records(folder, phase, before)
-    records.on_train_begin(None, state(resumed), None)
+def recorded(folder, phase="joint", steps=(1, 2), resumed=0, before=0, loss=1.5):
+    told = Records(folder, phase, before)
+    told.on_train_begin(None, state(resumed), None)
     args = SimpleNamespace(bf16=True)
     for step in steps:
-        records.on_log(args, state(step), None, logs={"loss": 1.5, "kl": 0.1, "nan": float("nan")})
-    records.on_log(args, state(steps[-1]), None, logs={"train_runtime": 3.0})
-    records.on_train_end(None, state(steps[-1]), None)
+        told.on_log(args, state(step), None, logs={"loss": loss, "kl": 0.1})
+    told.on_log(args, state(steps[-1]), None, logs={"train_runtime": 3.0})
+    told.on_train_end(None, state(steps[-1]), None)
 
 
 def test_each_log_step_is_one_line(tmp_path, without_board):
@@ -42,7 +46,6 @@ def test_each_log_step_is_one_line(tmp_path, without_board):
         ("joint", 1, 1.5, 0.1),
         ("joint", 2, 1.5, 0.1),
     ]
-    assert "nan" not in told[0]
     assert not (tmp_path / "tensorboard").exists()
 
 
@@ -56,6 +59,37 @@ def test_a_resumed_phase_takes_back_what_came_after_its_checkpoint(tmp_path, wit
         *(("focus", step) for step in (1, 2, 3)),
         *(("joint", step) for step in (1, 2, 3)),
     ]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that shows another ten seconds each time it is read."""
+    monkeypatch.setattr(records.time, "monotonic", itertools.count(1000.0, 10.0).__next__)
+
+
+def test_seconds_are_those_since_the_phase_began_without_the_pause(tmp_path, without_board, clock):
+    recorded(tmp_path, "focus", steps=(20,))
+    recorded(tmp_path, "joint", steps=(2, 4, 6))
+    assert [line["seconds"] for line in lines(tmp_path)] == [10.0, 10.0, 20.0, 30.0]
+    recorded(tmp_path, "joint", steps=(6, 8), resumed=5)  # what came after the checkpoint is run again
+    assert [line["seconds"] for line in lines(tmp_path)] == [10.0, 10.0, 20.0, 35.0, 45.0]
+
+
+def test_a_phase_that_an_earlier_version_began_tells_no_seconds(tmp_path, without_board):
+    (tmp_path / LEARNING).write_text('{"phase": "joint", "step": 2, "time": 100.0, "loss": 1.5}\n')
+    recorded(tmp_path, "joint", steps=(4,), resumed=2)
+    assert [line.get("seconds") for line in lines(tmp_path)] == [None, None]
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_null_and_warned_of_once(tmp_path, without_board, capsys, loss):
+    recorded(tmp_path, loss=loss)
+    assert [line["loss"] for line in lines(tmp_path)] == [None, None]
+    assert "kl" in lines(tmp_path)[0]
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith("vifscope: warning: the loss is not finite in phase joint at step 1. What it learns")
+    recorded(tmp_path)
+    assert capsys.readouterr().err == ""
 
 
 def test_tensorboard_gets_the_same_figures_at_steps_that_count_on(tmp_path):

@@ -48,6 +48,34 @@ def test_weights_ramp_and_rates_follow_the_schedule(tiny_recipe, tmp_path):
         assert (line["lr_vif"], line["lr_decoder"], line["lr_projector"]) == pytest.approx((4e-3, 2e-3, 1e-3))
 
 
+def test_no_sparsity_goes_before_a_phase_s_own_weight(tiny_recipe, tmp_path):
+    weights = []
+    for sparsity, variant in ((0.5, "no-sparsity"), (0.0, "none"), (0.5, "none")):
+        vif = {"pairs": [[0, 1], [1, 2]], "slots": 4, "width": 16, "depth": 1, "variant": variant}
+        recipe = tiny_recipe([{"losses": {"sparsity": sparsity}}], vif=vif)
+        model, _, log = trained(recipe, tmp_path / f"{variant}-{sparsity}")
+        assert {line["weight_sparsity"] for line in log} == {0.0 if variant == "no-sparsity" else sparsity}
+        weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_the_last_steps_of_a_phase_are_a_line_too(tiny_recipe, tmp_path):
+    _, _, log = trained(tiny_recipe([{"steps": 23, "rows": 2}], log_steps=20), tmp_path / "out")
+    assert [line["step"] for line in log] == [*range(2, 23, 2), 23], "about ten lines, and the rest"
+    assert all({"loss", "grad_norm", "kl", "lr_vif"} <= line.keys() for line in log)
+
+
+def test_a_training_that_diverges_says_so(tiny_recipe, tmp_path, capsys):
+    rates = dict.fromkeys(("vif", "decoder", "projector"), 1e30)
+    _, _, log = trained(tiny_recipe([{"steps": 4, "lr": rates, "max_grad_norm": 0.0}]), tmp_path / "out")
+    assert [line["step"] for line in log] == [1, 2, 3, 4]
+    assert log[0]["loss"] > 0
+    assert log[-1]["loss"] is None
+    told = [line for line in capsys.readouterr().err.splitlines() if "the loss is not finite in phase phase0" in line]
+    assert len(told) == 1
+
+
 def test_frozen_parts_do_not_move_and_the_others_do(tiny_recipe, tmp_path):
     model, first, _ = trained(tiny_recipe([{"train": ["vif", "projector"]}]), tmp_path / "out")
     moved = {name for name, value in first.items() if not torch.equal(value, model.get_parameter(name))}

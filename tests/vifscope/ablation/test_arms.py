@@ -63,7 +63,7 @@ def test_a_control_of_the_place_changes_the_source_of_maps_alone(recipe, source)
     assert replace(arm, maps_from="own", name=recipe.name) == recipe
 
 
-@pytest.mark.parametrize("variant", ["no-posterior", "full-sequence", "deep-only"])
+@pytest.mark.parametrize("variant", ["no-posterior", "no-sparsity", "full-sequence", "deep-only"])
 def test_a_variant_changes_the_configuration_alone(recipe, variant):
     arm = arm_recipe(recipe, variant)
     assert arm.vif == VIFConfig(alpha=0.4, variant=variant)
@@ -74,13 +74,6 @@ def test_mid_feature_trains_what_the_control_trains(recipe):
     arm = arm_recipe(recipe, "mid-feature")
     assert arm.vif == VIFConfig(alpha=0.4, variant="mid-feature")
     assert arm.phases == arm_recipe(recipe, "control").phases
-
-
-def test_no_sparsity_goes_before_a_phases_own_weight(recipe):
-    arm = arm_recipe(recipe, "no-sparsity")
-    assert arm.vif.variant == "no-sparsity"
-    assert [phase.losses.sparsity.at(1000, default=1.0) for phase in arm.phases] == [0.0, 0.0]
-    assert arm.phases[0].losses.kl == recipe.phases[0].losses.kl
 
 
 @pytest.mark.parametrize(

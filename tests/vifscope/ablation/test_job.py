@@ -398,6 +398,22 @@ def test_swapping_at_test_asks_fewer_samples_again(ablation):
 
 
 @pytest.mark.slow
+def test_a_budget_is_tried_out_in_earnest_and_about_kept(tmp_path, recipe_file, data):
+    stages = []
+    asked = {"budget_minutes": 1.0, "arms": ("vif",), "seeds": (1,), "numbers": Numbers(4, 2, 2), "data": str(data)}
+    found = ablate(recipe_file, tmp_path / "run", **asked, progress=lambda stage, *_: stages.append(stage))
+    assert stages[0] == "a trial of a few steps, for the time of each"
+    assert not (tmp_path / "run" / "trial").exists()
+    focus, joint = (phase.steps for phase in found.experiment.recipe.phases)
+    assert focus + joint > 2 * 10, "more than the trial's own"
+    assert joint == pytest.approx(2 * focus, abs=2)
+    lines = map(json.loads, (tmp_path / "run/vif/seed-1/learning.jsonl").read_text().splitlines())
+    spent = {line["phase"]: line["seconds"] for line in lines}
+    print(f"{focus} and {joint} steps in {spent} s")
+    assert sum(spent.values()) < 2 * 60
+
+
+@pytest.mark.slow
 def test_two_arms_are_trained_in_earnest_and_measured_in_two_processes(tmp_path, recipe_file, data):
     values = yaml.safe_load(recipe_file.read_text())
     recipe = tmp_path / "real.yaml"

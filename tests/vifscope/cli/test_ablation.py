@@ -130,6 +130,12 @@ def test_options_reach_the_experiment(command):
     assert "runs/x" in out
 
 
+def test_help_says_whose_steps_a_budget_is_timed_with(command):
+    _, out, _, _ = command("--help")
+    words = " ".join(out.replace("│", " ").split())
+    assert "timed with VIF as the recipe has it: arms with more layer pairs take longer" in words
+
+
 def test_json_is_the_only_thing_on_stdout(command):
     code, out, err, _ = command("--steps", "4", "--json")
     assert code == 0

@@ -41,3 +41,29 @@ def test_a_step_that_was_run_again_counts_once_and_time_is_by_stage(tmp_path):
     axes = learning_figure(learning).axes[0]
     assert axes.get_ylabel() == "token accuracy"
     assert [line.get_label() for line in axes.lines if line.get_label() in KINDS] == ["text"]
+
+
+def test_a_phase_of_one_line_tells_its_time_and_older_records_what_they_told(tmp_path):
+    log = tmp_path / "learning.jsonl"
+    old = [{"phase": "focus", "step": step, "time": 3.0 * step} for step in (20, 40)]
+    new = [{"phase": "joint", "step": 24, "time": 9000.0, "seconds": 77.5}]
+    unknown = [{"phase": "last", "step": step, "time": float(step), "seconds": None} for step in (5, 10)]
+    log.write_text("\n".join(json.dumps(line) for line in [*old, *new, *unknown]))
+    assert seconds(learning_lines(log, "phase"), "phase") == {"focus": 120.0, "joint": 77.5, "last": 10.0}
+    log.write_text(json.dumps(old[0]))
+    assert seconds(learning_lines(log, "phase"), "phase") == {}
+
+
+def test_figures_that_were_not_finite_leave_a_gap_in_the_curve(tmp_path):
+    log = tmp_path / "learning.jsonl"
+    accuracies = {10: 0.5, 20: None, 30: 0.7}
+    lines = [
+        {"stage": "joint", "step": step, "time": 1.0 * step, "loss": None, "token_accuracy_text": value}
+        for step, value in accuracies.items()
+    ]
+    log.write_text("\n".join(json.dumps(line) for line in lines))
+    learning = learning_lines(log)
+    assert learning["loss"].isna().all()
+    (curve,) = (each for each in learning_figure(learning).axes[0].lines if each.get_label() == "text")
+    assert list(curve.get_ydata()) == [0.5, 0.7]
+    assert seconds(learning) == {"joint": 30.0}
