@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -109,6 +111,7 @@ class VIFModel(nn.Module):
         """As the base model's; the map comes from the prompt, and generated tokens keep it (`later`).
 
         turns: what `VLM.encode` tells. Without them all text of the prompt is one question.
+        disable_compile: True unless it is given, since a step compiled for a static cache is compiled anew at each token.
         Raises UsageError where a part of the prompt is cached already, or is to be read in chunks.
         """
         turns = inputs.pop("turns", None)
@@ -117,7 +120,7 @@ class VIFModel(nn.Module):
         if turns is None and self.enabled and inputs.get("input_ids") is not None:
             turns = turns_of_inputs(self.vlm, inputs)
         with self.giving(turns):
-            return self.base.generate(**inputs)
+            return self.base.generate(**{"disable_compile": True, **inputs})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """VIF's configuration and weights, and what else was trained: a LoRA adapter, or the base where it may train.
@@ -143,10 +146,22 @@ class VIFModel(nn.Module):
             self.vlm.processor.save_pretrained(folder)
 
     def facts(self) -> dict[str, Any]:
-        """What a run records of it."""
-        config = self.config
-        return {"pairs": [list(pair) for pair in config.pairs or ()], "alpha": config.alpha, "preset": config.preset,
-                "variant": config.variant}  # fmt: skip
+        """What a run records of it: its resolved configuration, the alpha in use, and how it makes its maps."""
+        return asdict(self.config) | {
+            "pairs": [list(pair) for pair in self.config.pairs or ()],
+            "alpha": float(self.alpha),
+            "draw": self.draw,
+            "draw_seed": self.draw_seed,
+            "maps_from": self.maps_from,
+        }
+
+    def fingerprint(self) -> str:
+        """Identity of its weights as they are in memory, wherever they came from."""
+        digest = hashlib.sha256()
+        for name, value in self.generator.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:12]
 
     def spotlights(self, sample: Sample, draws: int = 0) -> SampleSpotlights:
         """Centres, spreads and weights of one sample's spotlights, by layer pair and branch.

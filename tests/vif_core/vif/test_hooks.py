@@ -33,7 +33,20 @@ def test_the_model_knows_its_vif(make):
     model = make()
     assert model.vlm.vif is model
     assert model.base is model.vlm.model
-    assert model.facts() == {"pairs": [[0, 1], [1, 2]], "alpha": 0.5, "preset": "paper", "variant": "none"}
+    model.alpha, model.draw_seed, model.maps_from = torch.tensor(0.25), 3, "constant"
+    facts = model.facts()
+    assert facts.keys() == {*vars(model.config), "draw", "draw_seed", "maps_from"}
+    assert (facts["pairs"], facts["preset"], facts["variant"]) == ([[0, 1], [1, 2]], "paper", "none")
+    used = {"alpha": 0.25, "draw": "prior-mean", "draw_seed": 3, "maps_from": "constant", "later": "turn", "slots": 4}
+    assert used.items() <= facts.items()
+
+
+def test_weights_in_memory_have_an_identity_of_their_own(make):
+    one, again, other = make(seed=1), make(seed=1), make(seed=2)
+    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    with torch.no_grad():
+        again.generator.slots.read.bias[0] += 1e-3
+    assert again.fingerprint() != one.fingerprint()
 
 
 def test_attaching_twice_is_refused(make):
