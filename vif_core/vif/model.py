@@ -139,7 +139,7 @@ class VIFModel(nn.Module):
                 next_step="Freeze the others, or fold the adapter in first (vif_core.train.groups.merge_lora)",
             )
         whole = bool(learning) and not adapted
-        write_vif(self, folder, base=self.vlm.name if whole else self.vlm.origin)
+        write_vif(self, folder, "whole" if whole else "adapter" if adapted else "vif")
         if adapted or whole:
             self.base.save_pretrained(folder)
         if whole:
