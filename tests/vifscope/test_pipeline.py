@@ -431,7 +431,8 @@ def test_the_model_s_vif_is_in_the_manifest_and_in_the_configuration(tmp_path):
         manifest = analyze(vlm, source(2), 1, tmp_path / name).manifest
         stored[name] = manifest["model"]["vif"], manifest["configuration"].get("vif", "not there")
     facts = Given(vlm).facts()
-    assert stored == {"without": (None, "not there"), "with": (facts, facts | {"weights": "abc"}), "disabled": (None, None)}
+    identity = facts | {"weights": "abc"}
+    assert stored == {"without": (None, "not there"), "with": (facts, identity), "disabled": (None, None)}
 
 
 @pytest.mark.parametrize(

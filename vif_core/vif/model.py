@@ -12,6 +12,7 @@ from typing import Any, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vif_core.data.sample import Sample
 from vif_core.errors import UsageError
@@ -54,9 +55,15 @@ class VIFModel(nn.Module):
         super().__init__()
         if vlm.vif is not None:
             raise UsageError(f"{vlm.name} has VIF already", next_step="Load the base model for another one")
+        if not isinstance(vlm.model, PreTrainedModel):
+            raise UsageError(
+                f"{vlm.name} is wrapped in a {type(vlm.model).__name__}",
+                expected="the model of transformers itself",
+                next_step="Use model.add_adapter in place of get_peft_model",
+            )
         blocks = blocks_of(vlm.model, vlm.layers)
         self.vlm = vlm
-        self.base = vlm.model
+        self.base: Any = vlm.model
         self.hidden_size: int = vlm.model.get_decoder().config.hidden_size
         self.config = (config or VIFConfig()).resolved(len(blocks), self.hidden_size)
         self.generator = Generator(self.config, self.hidden_size).to(vlm.device)
@@ -96,7 +103,8 @@ class VIFModel(nn.Module):
                 expected="turns",
                 next_step="Pass all that VLM.encode or the collator of vifscope train tells",
             )
-        readings = tuple(self.current.readings.values()) if self.current else ()
+        made = self.current.readings if self.current else {}
+        readings = tuple(made[deep] for deep in self.config.injected if deep in made)
         # DDP must see every parameter in every pass, in one of text alone too
         zero = torch.stack([parameter.sum() for parameter in self.generator.parameters()]).sum() * 0.0
         cross_entropy = zero + (answer_loss(out.logits, labels, label_weights) if labels is not None else 0.0)
@@ -111,7 +119,7 @@ class VIFModel(nn.Module):
         """As the base model's; the map comes from the prompt, and generated tokens keep it (`later`).
 
         turns: what `VLM.encode` tells. Without them all text of the prompt is one question.
-        disable_compile: True unless it is given, since a step compiled for a static cache is compiled anew at each token.
+        disable_compile: True unless it is given: a step compiled for a static cache would be so anew at each token.
         Raises UsageError where a part of the prompt is cached already, or is to be read in chunks.
         """
         turns = inputs.pop("turns", None)
@@ -130,8 +138,9 @@ class VIFModel(nn.Module):
         """
         folder = Path(folder)
         adapted = getattr(self.base, "_hf_peft_config_loaded", False)
-        learning = [name for name, parameter in self.base.named_parameters() if parameter.requires_grad]
-        beside = [name for name in learning if "lora_" not in name and "modules_to_save" not in name]
+        learning = {name: each.data_ptr() for name, each in self.base.named_parameters() if each.requires_grad}
+        kept = {each.data_ptr() for each in self.base.get_adapter_state_dict().values()} if adapted else set()
+        beside = [name for name, pointer in learning.items() if pointer not in kept]
         if adapted and beside:
             raise UsageError(
                 f"{beside[0]} of {self.vlm.name} may train beside its adapter, which would be saved without it",

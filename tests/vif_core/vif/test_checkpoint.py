@@ -110,6 +110,34 @@ def test_lora_is_saved_beside_vif(base, tmp_path, attached, encode, logits_of):
     assert not torch.allclose(logits_of(model, encode(model.vlm)), with_adapter, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["ia3", "bias", "tokens"])
+def test_adapters_of_other_kinds_are_saved_beside_vif(base, tmp_path, kind, encode, logits_of):
+    peft = pytest.importorskip("peft")
+    vlm, targets = load(base), ["q_proj", "v_proj"]
+    adapters = {
+        "ia3": peft.IA3Config(target_modules=targets, feedforward_modules=[]),
+        "bias": peft.LoraConfig(r=2, target_modules=targets, bias="lora_only"),
+        "tokens": peft.LoraConfig(r=2, target_modules=targets, trainable_token_indices=[20, 30]),
+    }
+    vlm.model.add_adapter(adapters[kind])
+    for parameter in vlm.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1
+    model = add_vif(vlm, VIFConfig(**CONFIGURED))
+    model.save_pretrained(tmp_path / "adapter")
+    assert same(model, load_vif(tmp_path / "adapter"), encode, logits_of)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # as peft asks
+def test_a_base_that_peft_wraps_is_refused(base):
+    """It runs, but its folder could not be loaded."""
+    peft = pytest.importorskip("peft")
+    vlm = load(base)
+    vlm.model = peft.get_peft_model(vlm.model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(UsageError, match=r"base is wrapped in a PeftModel.*; expected .* Use model.add_adapter"):
+        add_vif(vlm, VIFConfig(**CONFIGURED))
+
+
 def test_weights_that_train_beside_an_adapter_are_not_left_behind(base, tmp_path):
     peft = pytest.importorskip("peft")
     vlm = load(base)
@@ -297,7 +325,10 @@ def test_damaged_or_missing_weights_are_one_line(saved):
         load(saved)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"base": "x"}', '{"base": "x", "config": {}, "kind": "half"}', '{"base": "x", "config": 3}'])
+WRONG = ("{", "[]", '{"base": "x"}', '{"base": "x", "config": {}, "kind": "half"}', '{"base": "x", "config": 3}')
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_a_damaged_configuration_is_one_line(saved, text):
     (saved / CONFIG).write_text(text)
     with pytest.raises(UsageError, match=r"vif_config.json is not a VIF configuration"):

@@ -112,6 +112,17 @@ def test_fresh_spotlights_fit_any_dtype_of_the_base(make, encode, logits_of):
     torch.testing.assert_close(given.float(), wanted, atol=0.5, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_generator_may_have_another_dtype(dtype, make, encode, logits_of):
+    exact, half = make(), make()
+    half.to(dtype)
+    wanted, given = logits_of(exact, encode(exact.vlm)), logits_of(half, encode(half.vlm))
+    torch.testing.assert_close(given.float(), wanted, atol=1.0, rtol=0)
+    out = half.train()(**encode(half.vlm).inputs)
+    (out.loss + out.kl + out.entropy).backward()
+    assert next(half.generator.parameters()).grad.dtype == dtype
+
+
 # -- draws and controls
 
 
