@@ -162,7 +162,8 @@ class Hooks:
             if config.variant == "mid-feature":
                 current.hidden[mid] = hidden
                 return
-            reading = self._read(current, mid, hidden, self.model.held.get(deep))
+            near = hidden.to(current.turns.of.device)  # where the generator is, of a model that lies on several
+            reading = self._read(current, mid, near, self.model.held.get(deep))
             current.readings[deep] = reading
             turns = current.turns
             current.blends[deep] = Blend(
@@ -202,7 +203,7 @@ class Hooks:
         target, guide = current.targets.get(mid), None
         if target is not None:  # teaches a turn's own maps, where another sample's are injected too
             taught = maps if used is own else [where.draw(lights, model.config) for lights in own]
-            guide = torch.stack([guide_loss(each, target, model.seeking) for each in taught]).mean()
+            guide = torch.stack([guide_loss(each, target.to(each.device), model.seeking) for each in taught]).mean()
         prior_maps = maps[1] if len(maps) > 1 else None
         return PairReading(used[0], maps[0], prior, posterior, where, prior_maps, target, guide)
 
@@ -223,10 +224,10 @@ class Hooks:
             hidden = args[0] if args else kwargs["hidden_states"]
             if current is None or current.over or mid not in current.hidden:
                 return None
-            there = current.turns.visual  # filled up with NONE, which counts nothing at position 0
+            there = current.turns.visual.to(hidden.device)  # filled up with NONE, which counts nothing at position 0
             counts = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
             counts = counts.scatter_add(1, there.clamp(min=0), (there != NONE).long())
-            mixed = (1 - self.model.alpha) * hidden + self.model.alpha * current.hidden[mid]
+            mixed = (1 - self.model.alpha) * hidden + self.model.alpha * current.hidden[mid].to(hidden.device)
             mixed = torch.where(counts[..., None] > 0, mixed, hidden)
             return ((mixed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": mixed})
 

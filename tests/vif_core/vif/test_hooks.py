@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vif_core.errors import UnsupportedModel, UsageError
 from vif_core.flow.op import CARRIED
 from vif_core.vif.config import VIFConfig
+from vif_core.vif.injection import Injection
 from vif_core.vif.model import add_vif
 from vif_core.vlm.tiny import tiny_model, tiny_samples
 
@@ -121,6 +124,18 @@ def test_a_generator_may_have_another_dtype(dtype, make, encode, logits_of):
     out = half.train()(**encode(half.vlm).inputs)
     (out.loss + out.kl + out.entropy).backward()
     assert next(half.generator.parameters()).grad.dtype == dtype
+
+
+def test_a_blend_moves_to_where_its_layer_lies(make, encode, record, logits_of):
+    """A layer on another device, as a model that is spread over several has them; "meta" computes nothing."""
+    model = make(alpha=0.25)
+    batch = encode(model.vlm)
+    (call,) = record(model, batch, 1, lambda: logits_of(model, batch))
+    there = replace(call, mask=None, **{name: getattr(call, name).to("meta") for name in ("query", "key", "value")})
+    output = torch.empty(*call.query.transpose(1, 2).shape, device="meta")
+    injection = Injection(model, 1)
+    assert injection.after(injection.before(there), output).device == output.device
+    assert {getattr(injection.blend, name).device.type for name in ("keys", "maps", "turn")} == {"meta"}
 
 
 # -- draws and controls
