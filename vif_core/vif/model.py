@@ -118,7 +118,9 @@ class VIFModel(nn.Module):
     def generate(self, **inputs: Any) -> Any:
         """As the base model's; the map comes from the prompt, and generated tokens keep it (`later`).
 
-        turns: what `VLM.encode` tells. Without them all text of the prompt is one question.
+        turns: what `VLM.encode` tells. Without them all text of the prompt is one question: of a conversation, the
+            answers that were given before are read as such, and one map lies on the rows of all turns. In training
+            each has its own; `vif_core.vif.turns.turns_of` makes such turns of a prompt whose parts are known.
         disable_compile: True unless it is given: a step compiled for a static cache would be so anew at each token.
         Raises UsageError where a part of the prompt is cached already, or is to be read in chunks.
         """
