@@ -136,7 +136,7 @@ class VIFModel(nn.Module):
         """VIF's configuration and weights, and what else was trained: a LoRA adapter, or the base where it may train.
 
         A base whose parameters are all frozen is not written: where it was loaded from is, and loading takes it there.
-        Raises UsageError where other weights of the base may train beside an adapter.
+        Raises UsageError where other weights of the base may train beside an adapter, and for one in its base's folder.
         """
         folder = Path(folder)
         adapted = getattr(self.base, "_hf_peft_config_loaded", False)
@@ -148,6 +148,11 @@ class VIFModel(nn.Module):
                 f"{beside[0]} of {self.vlm.name} may train beside its adapter, which would be saved without it",
                 expected="an adapter or trained weights",
                 next_step="Freeze the others, or fold the adapter in first (vif_core.train.groups.merge_lora)",
+            )
+        if adapted and folder.resolve() == Path(self.vlm.origin):
+            raise UsageError(
+                f"an adapter that would be saved to {folder}, where its base lies",
+                expected="another folder: whatever loads the base from there would take the adapter too",
             )
         whole = bool(learning) and not adapted
         write_vif(self, folder, "whole" if whole else "adapter" if adapted else "vif")

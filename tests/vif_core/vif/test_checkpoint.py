@@ -205,6 +205,15 @@ def test_what_lay_in_a_folder_does_not_change_what_is_saved_there(base, tmp_path
     assert same(folder_of(kind, base, tmp_path / "saved"), load_vif(tmp_path / "saved"), encode, logits_of)
 
 
+def test_vif_may_lie_in_its_bases_folder_and_an_adapter_may_not(base, tmp_path, encode, logits_of):
+    copy = shutil.copytree(base, tmp_path / "base")
+    with pytest.raises(
+        UsageError, match=r"an adapter that would be saved to .*base, where its base lies; expected ano"
+    ):
+        folder_of("adapter", copy, copy)
+    assert same(folder_of("vif", copy, copy), load_vif(copy), encode, logits_of)
+
+
 def test_a_merged_adapter_saved_over_itself_comes_back_whole(base, tmp_path, encode, logits_of):
     model = folder_of("adapter", base, tmp_path / "saved")
     merge_lora(model.base)
