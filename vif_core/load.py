@@ -100,10 +100,11 @@ def _load_with_vif(folder: Path, device: str, dtype: str, attn: str, base: str |
     """The base (in the folder, or where it came from), its adapter where there is one, and VIF."""
     origin, config = read_config(folder)
     whole = (folder / "config.json").is_file() if origin.kind is None else origin.kind == "whole"
+    adapted = (folder / ADAPTER_CONFIG).is_file() if origin.kind is None else origin.kind == "adapter"
     known = not whole and base is None and origin.base_revision
     place = folder if whole else base or origin.base
     try:
-        hub = known and place not in EMBEDDED and not _folder(place).is_dir()
+        hub = known and not _folder(place).is_dir()
         vlm = _load_plain(place, device, dtype, attn, origin.base_revision if hub else NEWEST)
     except UsageError as error:
         if whole:
@@ -117,7 +118,7 @@ def _load_with_vif(folder: Path, device: str, dtype: str, attn: str, base: str |
             expected="what VIF was trained on",
             next_step="Give load_vif its place as `base`, which is taken as it is",
         )
-    if (folder / ADAPTER_CONFIG).is_file() if origin.kind is None else origin.kind == "adapter":
+    if adapted:
         _load_adapter(vlm, folder)
     vlm.name = folder.resolve().name
     vlm.revision = _fingerprint_vif(folder, vlm.revision)
