@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from transformers.utils import logging
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from vif_core.errors import UnsupportedModel, UsageError, VifError
+from vif_core.vif.checkpoint import ADAPTER_CONFIG, read_config, read_weights
 from vif_core.vif.checkpoint import CONFIG as VIF_CONFIG
-from vif_core.vif.checkpoint import read_config, read_weights
+from vif_core.vif.checkpoint import WEIGHTS as VIF_WEIGHTS
 from vif_core.vif.model import VIFModel, add_vif
 from vif_core.vlm.model import VLM
 from vif_core.vlm.processor import without_video
@@ -29,14 +30,15 @@ _ASSETS = Path(__file__).parent / "assets"
 EMBEDDED = {name: _ASSETS / name for name in ("mini-llava", "mini-llava-vif") if (_ASSETS / name).is_dir()}
 """Models that come with the package."""
 
-ADAPTER_CONFIG = "adapter_config.json"
-
 FILES = ("config.json", "*.safetensors", "*processor_config.json", "tokenizer*")
 """What a model's folder holds at least."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 HUB_TIMEOUT_SECONDS = 5
+
+NEWEST = "main"
+"""The hub's name of it."""
 
 
 def load(model: str | Path, device: str = "auto", dtype: str = "auto", attn: str = "sdpa") -> VLM:
@@ -55,15 +57,16 @@ def load(model: str | Path, device: str = "auto", dtype: str = "auto", attn: str
     return _load_plain(model, device, dtype, attn)
 
 
-def _load_plain(model: str | Path, device: str, dtype: str, attn: str) -> VLM:
+def _load_plain(model: str | Path, device: str, dtype: str, attn: str, revision: str = NEWEST) -> VLM:
+    """revision: of a model of the hub."""
     where, local_only = _locate(model)
     on = _device(device)
     kind = _dtype(dtype, on)
     offline = local_only and not isinstance(where, Path)
     with _quiet(), _explained(model, offline):
-        config = AutoConfig.from_pretrained(where, local_files_only=local_only)
-        weights = _weights(where, kind, attn, local_only)
-        processor = _processor(where, config, local_only)
+        config = AutoConfig.from_pretrained(where, local_files_only=local_only, revision=revision)
+        weights = _weights(where, kind, attn, local_only, revision)
+        processor = _processor(where, config, local_only, revision)
     revision = _fingerprint(where) if isinstance(where, Path) else getattr(config, "_commit_hash", None) or ""
     name = where.resolve().name if isinstance(where, Path) else where
     origin = str(model) if str(model) in EMBEDDED or not isinstance(where, Path) else str(where.resolve())
@@ -96,20 +99,32 @@ def load_vif(
 def _load_with_vif(folder: Path, device: str, dtype: str, attn: str, base: str | Path | None = None) -> VLM:
     """The base (in the folder, or where it came from), its adapter where there is one, and VIF."""
     origin, config = read_config(folder)
-    whole = (folder / "config.json").is_file()
+    whole = (folder / "config.json").is_file() if origin.kind is None else origin.kind == "whole"
+    adapted = (folder / ADAPTER_CONFIG).is_file() if origin.kind is None else origin.kind == "adapter"
+    known = not whole and base is None and origin.base_revision
+    place = folder if whole else base or origin.base
     try:
-        vlm = _load_plain(folder if whole else base or origin, device, dtype, attn)
+        hub = known and not _folder(place).is_dir()
+        vlm = _load_plain(place, device, dtype, attn, origin.base_revision if hub else NEWEST)
     except UsageError as error:
         if whole:
             raise
         raise UsageError(
             f"the base of {folder} is not found ({error})", next_step="Give load_vif its place as `base`"
         ) from error
-    if (folder / ADAPTER_CONFIG).is_file():
+    if known and vlm.revision != origin.base_revision:
+        raise UsageError(
+            f"the base of {folder} has changed: {place} is revision {vlm.revision}, not {origin.base_revision}",
+            expected="what VIF was trained on",
+            next_step="Give load_vif its place as `base`, which is taken as it is",
+        )
+    if adapted:
         _load_adapter(vlm, folder)
     vlm.name = folder.resolve().name
     vlm.revision = _fingerprint_vif(folder, vlm.revision)
-    read_weights(add_vif(vlm, config), folder)
+    model = add_vif(vlm, config)
+    read_weights(model, folder)
+    model.maps_from = origin.maps_from
     return vlm
 
 
@@ -170,7 +185,7 @@ def _dtype(dtype: str, device: torch.device) -> Any:
     return DTYPES[dtype]
 
 
-def _weights(where: str | Path, dtype: Any, attn: str | None, local_only: bool) -> Any:
+def _weights(where: str | Path, dtype: Any, attn: str | None, local_only: bool, revision: str) -> Any:
     auto: Any = AutoModelForImageTextToText
     try:
         model, info = auto.from_pretrained(
@@ -179,12 +194,13 @@ def _weights(where: str | Path, dtype: Any, attn: str | None, local_only: bool) 
             attn_implementation=attn,
             use_safetensors=True,
             local_files_only=local_only,
+            revision=revision,
             output_loading_info=True,
         )
     except ValueError as error:
         if attn != "sdpa" or "scaled_dot_product_attention" not in str(error):
             raise
-        return _weights(where, dtype, None, local_only)
+        return _weights(where, dtype, None, local_only, revision)
     if info["missing_keys"]:
         raise VifError(
             f"weights of {where} lack {len(info['missing_keys'])} tensors, such as {min(info['missing_keys'])}",
@@ -194,18 +210,20 @@ def _weights(where: str | Path, dtype: Any, attn: str | None, local_only: bool) 
     return model
 
 
-def _processor(where: str | Path, config: Any, local_only: bool) -> Any:
+def _processor(where: str | Path, config: Any, local_only: bool, revision: str) -> Any:
     """The model's processor; of one that reads videos too, without the part that needs torchvision."""
     cls: Any = PROCESSOR_MAPPING.get(type(config), None)
     reads_video = cls is not None and "video_processor" in cls.get_attributes()
     processor = (without_video(cls) if reads_video else AutoProcessor).from_pretrained(
-        where, local_files_only=local_only
+        where, local_files_only=local_only, revision=revision
     )
     if not (hasattr(processor, "tokenizer") and hasattr(processor, "image_processor")):
         raise ValueError(f"its {type(processor).__name__} does not read both text and pictures")
     if reads_video:
         with suppress(OSError):  # a folder that says nothing of videos: as its pictures are read
-            found, _ = VideoProcessorMixin.get_video_processor_dict(str(where), local_files_only=local_only)
+            found, _ = VideoProcessorMixin.get_video_processor_dict(
+                str(where), local_files_only=local_only, revision=revision
+            )
             processor.video_settings = found
     return processor
 
@@ -228,18 +246,19 @@ def _load_adapter(vlm: VLM, folder: Path) -> None:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Identity of a folder's model: configuration, and size, head and tail of each weight file."""
+    """Identity of a folder's model, without VIF: configuration, and size, head and tail of each weight file."""
     digest = hashlib.sha256((folder / "config.json").read_bytes())
-    return _digest_weights(digest, folder)
+    return _digest_weights(digest, [path for path in folder.glob("*.safetensors") if path.name != VIF_WEIGHTS])
 
 
 def _fingerprint_vif(folder: Path, base: str) -> str:
     """Identity of a model with VIF: its base's, its configuration, and its weights."""
-    return _digest_weights(hashlib.sha256(base.encode() + (folder / VIF_CONFIG).read_bytes()), folder)
+    digest = hashlib.sha256(base.encode() + (folder / VIF_CONFIG).read_bytes())
+    return _digest_weights(digest, folder.glob("*.safetensors"))
 
 
-def _digest_weights(digest: Any, folder: Path) -> str:
-    for path in sorted(folder.glob("*.safetensors")):
+def _digest_weights(digest: Any, files: Iterable[Path]) -> str:
+    for path in sorted(files):
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:

@@ -144,7 +144,10 @@ def identity(vlm: VLM, source: Source, seed: int) -> dict[str, Any]:
         "data_fingerprint": source.fingerprint,
         "seed": seed,
     }
-    return config if vlm.vif is None else config | {"vif": _vif(vlm)}
+    if vlm.vif is None:
+        return config
+    facts = _vif(vlm)
+    return config | {"vif": facts and facts | {"weights": vlm.vif.fingerprint()}}
 
 
 def _vif(vlm: VLM) -> dict[str, Any] | None:

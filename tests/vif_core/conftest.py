@@ -19,9 +19,9 @@ def written_out(call, blend):
         visible = visible & (mask if mask.dtype == torch.bool else mask > -1e30)
     else:
         if call.causal and n_queries > 1:
-            visible = visible.tril()
+            visible = visible.tril(n_keys - n_queries)
         if call.extras.get("sliding_window") and n_queries > 1:
-            visible = visible.triu(1 - call.extras["sliding_window"])
+            visible = visible.triu(n_keys - n_queries + 1 - call.extras["sliding_window"])
         if call.mask is not None:
             visible = visible & call.mask[:, None, None, :n_keys].bool()
     scores = scores.masked_fill(~visible, -1e30)

@@ -414,6 +414,9 @@ class Given:
     def facts(self) -> dict:
         return {"pairs": [[0, 2]], "alpha": 0.5, "preset": "paper", "variant": "none"}
 
+    def fingerprint(self) -> str:
+        return "abc"
+
     def told(self, batch: Batch) -> Batch:
         return batch
 
@@ -428,4 +431,23 @@ def test_the_model_s_vif_is_in_the_manifest_and_in_the_configuration(tmp_path):
         manifest = analyze(vlm, source(2), 1, tmp_path / name).manifest
         stored[name] = manifest["model"]["vif"], manifest["configuration"].get("vif", "not there")
     facts = Given(vlm).facts()
-    assert stored == {"without": (None, "not there"), "with": (facts, facts), "disabled": (None, None)}
+    identity = facts | {"weights": "abc"}
+    assert stored == {"without": (None, "not there"), "with": (facts, identity), "disabled": (None, None)}
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        (lambda vif: setattr(vif, "alpha", 0.25), "vif.alpha is 0.5, not 0.25"),
+        (lambda vif: setattr(vif, "maps_from", "constant"), 'vif.maps_from is "own", not "constant"'),
+        (lambda vif: vif.generator.slots.read.bias.data.add_(1.0), "vif.weights is"),
+    ],
+    ids=["alpha", "maps", "weights"],
+)
+def test_another_vif_in_memory_does_not_resume_the_first_ones_run(change, phrase, tmp_path):
+    vlm = tiny_model("llava")
+    vif = add_vif(vlm, VIFConfig(pairs=((0, 1),), slots=4, width=16, depth=1))
+    analyze(vlm, source(2), 2, tmp_path / "run")
+    change(vif)
+    with pytest.raises(UsageError, match=phrase):
+        analyze(vlm, source(2), 2, tmp_path / "run")

@@ -7,7 +7,7 @@ visible keys and normalised. The op's output is linear in the row, so mixing out
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -42,6 +42,11 @@ class Blend:
     first: int = 0
     ahead: bool = False
     _later: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def to(self, device: torch.device) -> Blend:
+        alpha = self.alpha.to(device) if isinstance(self.alpha, Tensor) else self.alpha
+        keys, maps, turn = self.keys.to(device), self.maps.to(device), self.turn.to(device)
+        return replace(self, alpha=alpha, keys=keys, maps=maps, turn=turn)
 
     def before(self, call: AttentionCall) -> AttentionCall:
         return call

@@ -47,7 +47,7 @@ class AttentionCall:
 
     @property
     def causal(self) -> bool:
-        """Without a mask, query i sees keys 0 to i alone."""
+        """Without a mask of edges, the last query sees all keys, and each one before it a key less."""
         flag = self.extras.get("is_causal")
         return getattr(self.module, "is_causal", True) if flag is None else flag
 
@@ -90,9 +90,10 @@ class AttentionCall:
         window = self.extras.get("sliding_window")
         if self.causal and n_queries > 1:
             distance = rows[:, :, None] - keys[:, None]
-            seen = seen & (distance >= 0)
+            nearest = n_queries - self.key.shape[2]  # the last query and the last key lie at the same place
+            seen = seen & (distance >= nearest)
             if window is not None:
-                seen = seen & (distance < window)
+                seen = seen & (distance < nearest + window)
         return seen
 
     def without(self, blocked: Tensor) -> AttentionCall:

@@ -20,7 +20,7 @@ from vif_core.errors import UnsupportedModel, UsageError
 from vif_core.flow.call import AttentionCall
 from vif_core.flow.interventions import Intervention
 from vif_core.vlm.batch import Batch
-from vif_core.vlm.discover import attention_function
+from vif_core.vlm.discover import attention_function, decoder_of
 from vif_core.vlm.model import VLM
 
 CARRIED = "_vif_interventions"
@@ -31,16 +31,25 @@ CARRIED = "_vif_interventions"
 class Session:
     """What one `intervene` block shares between its modules.
 
+    decoder: configuration of the decoder, which names the attention implementation; wrapped: the one that was last.
     total:   positions so far of the pass that runs, cached ones included.
     proving: the proof pass runs; fired: modules whose interventions have acted.
     """
 
+    decoder: Any
+    wrapped: str = ""
     total: int | None = None
     proving: bool = True
     fired: set[nn.Module] = field(default_factory=set)
 
-    def count_positions(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        """Forward pre-hook of the model: its padding mask spans every position so far; without one, the cache tells."""
+    def begin(self, _model: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        """Forward pre-hook of the model: wraps the implementation that this pass uses, and counts its positions.
+
+        The padding mask spans every position so far; without one, the cache tells.
+        """
+        if self.decoder._attn_implementation != self.wrapped:  # at first, and where it was changed since
+            wrap(self.decoder._attn_implementation)
+            self.wrapped = self.decoder._attn_implementation
         mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
         decoder = kwargs.get("decoder_input_ids")
         if decoder is not None:  # the padding mask is the encoder's
@@ -84,9 +93,8 @@ def intervene(
     unknown = sorted(set(interventions) - set(modules))
     if unknown:
         raise UsageError(f"layers {unknown} of {vlm.name}", expected=f"layers with attention: {sorted(modules)}")
-    wrap(vlm.attention)
-    session = Session()
-    hook = vlm.model.register_forward_pre_hook(session.count_positions, with_kwargs=True)
+    session = Session(decoder_of(vlm.model).config)
+    hook = vlm.model.register_forward_pre_hook(session.begin, with_kwargs=True)
     outer = {module: module.__dict__.get(CARRIED) for module in modules.values()}
     try:
         for index, chosen in interventions.items():
@@ -126,7 +134,13 @@ def effective_rows(call: AttentionCall, rows: Tensor) -> Tensor:
 
 
 def wrap(name: str) -> None:
-    """Register attention implementation `name` anew, wrapped; once a process."""
+    """Register attention implementation `name` anew, wrapped; once a process. Raises UsageError for flex attention."""
+    if name == "flex_attention":
+        raise UsageError(
+            "interventions under flex_attention, whose masks cannot be read",
+            expected="sdpa, eager or a flash kernel",
+            next_step="Load the model with attn='sdpa'",
+        )
     original = attention_function(name)
     if getattr(original, "carries_interventions", False):
         return

@@ -27,7 +27,8 @@ def row_probabilities(
     rows:    positions among the op's Q queries, one set for all samples or one each; negative ones from the end.
     scaling: factor of the scores; None for 1 / sqrt(D).      softcap: bound of the scaled scores, by tanh.
     sinks:   logits that take part in the softmax without being a key: [H], or [B, H, Q, 1].
-    causal, window: without a mask of edges, query i sees keys 0 to i, and of those the last `window`.
+    causal, window: without a mask of edges, the last query sees all keys and each one before it a key less, and of
+             those the last `window`.
     Returns fp32 values in [0, 1]; a row sums to 1, or to less where there are sinks. Rows that see no key are uniform.
     """
     n_heads, n_queries, width = query.shape[1:]
@@ -42,7 +43,8 @@ def row_probabilities(
     if position_bias is not None:
         scores += _at_rows(position_bias, rows)
     if mask is None or mask.dim() == 2:
-        mask = _visible(mask, rows, n_keys, causal and n_queries > 1, window)
+        nearest = n_queries - n_keys if causal and n_queries > 1 else None  # the last query sees the last key
+        mask = _visible(mask, rows, n_keys, nearest, window)
     else:
         mask = _at_rows(mask, rows)[..., :n_keys]
     if mask is not None:
@@ -54,16 +56,22 @@ def row_probabilities(
 
 
 def causal_mask(n_queries: int, n_keys: int, device: torch.device) -> Tensor:
-    """What the op means by causal without a mask: query i sees keys 0 to i. Boolean [1, 1, Q, K]."""
-    return torch.ones(1, 1, n_queries, n_keys, dtype=torch.bool, device=device).tril()
+    """What the op means by causal without a mask: query i sees keys 0 to K - Q + i. Boolean [1, 1, Q, K]."""
+    return torch.ones(1, 1, n_queries, n_keys, dtype=torch.bool, device=device).tril(n_keys - n_queries)
 
 
-def _visible(padding: Tensor | None, rows: Tensor, n_keys: int, causal: bool, window: int | None) -> Tensor | None:
-    """Keys that rows [B, R] see without a mask of edges: boolean, broadcast to [B, 1, R, K]; None for all."""
+def _visible(
+    padding: Tensor | None, rows: Tensor, n_keys: int, nearest: int | None, window: int | None
+) -> Tensor | None:
+    """Keys that rows [B, R] see without a mask of edges: boolean, broadcast to [B, 1, R, K]; None for all.
+
+    nearest: index of a row minus that of the last key that it sees; None where order hides none.
+    """
     visible = None if padding is None else padding[:, None, None, :n_keys].bool()
-    if causal:
+    if nearest is not None:
         distance = rows[:, None, :, None] - torch.arange(n_keys, device=rows.device)
-        near = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        near = distance >= nearest
+        near = near if window is None else near & (distance < nearest + window)
         visible = near if visible is None else visible & near
     return visible
 

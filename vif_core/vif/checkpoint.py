@@ -7,9 +7,9 @@ latter two say where the base came from.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -17,29 +17,63 @@ from safetensors.torch import load_file, save_file
 
 from vif_core.errors import UsageError, VifError
 from vif_core.vif.config import VIFConfig
+from vif_core.vif.passes import MapsFrom
 
 if TYPE_CHECKING:
     from vif_core.vif.model import VIFModel
 
 CONFIG = "vif_config.json"
 WEIGHTS = "vif.safetensors"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def write_vif(model: VIFModel, folder: Path, base: str) -> None:
-    """VIF's configuration, what base it belongs to, and its weights."""
+Kind = Literal["vif", "adapter", "whole"]
+"""What was saved into a folder beside VIF: nothing, an adapter, or the whole model."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What vif_config.json says beside the configuration.
+
+    base: what VIF was trained on.    base_revision: that of what lay there, "" where it is not known.
+    kind: None in a folder of before it was written.    maps_from: what maps were made from in training.
+    """
+
+    base: str
+    base_revision: str = ""
+    kind: Kind | None = None
+    maps_from: MapsFrom = "own"
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("kind", (None, *get_args(Kind))), ("maps_from", get_args(MapsFrom))):
+            if getattr(self, name) not in allowed:
+                raise TypeError(f"{name} is {getattr(self, name)!r}")
+
+
+def write_vif(model: VIFModel, folder: Path, kind: Kind) -> None:
+    """VIF's configuration, what base it belongs to, and its weights. An adapter that lay in a whole model's place goes.
+
+    Of a whole model no path is written: its base is what it is called.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"base": base, "revision": model.vlm.revision, "config": asdict(model.config)}
+    vlm = model.vlm
+    base, revision = (vlm.name, "") if kind == "whole" else (vlm.origin, vlm.origin_revision)
+    values = asdict(Origin(base, revision, kind, model.maps_from)) | {"config": asdict(model.config)}
     (folder / CONFIG).write_text(json.dumps(values, indent=2) + "\n")
     kept = _unshared(model.generator.state_dict())
     save_file({name: value.contiguous() for name, value in kept.items()}, folder / WEIGHTS, metadata={"format": "pt"})
+    if kind == "whole":  # transformers would lay it over the model on its own
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
 
 
-def read_config(folder: Path) -> tuple[str, VIFConfig]:
-    """The base's name and the configuration. Raises UsageError for a file that is not one of VIF's."""
+def read_config(folder: Path) -> tuple[Origin, VIFConfig]:
+    """Where the base is from, and the configuration. Raises UsageError for a file that is not one of VIF's."""
     path = folder / CONFIG
     try:
         values = json.loads(path.read_text())
-        return values["base"], VIFConfig.from_dict(values["config"])
+        said = {each.name: values[each.name] for each in fields(Origin) if each.name in values}
+        return Origin(**said), VIFConfig.from_dict(values["config"])
     except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} is not a VIF configuration ({error})", expected="what save_pretrained wrote"

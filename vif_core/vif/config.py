@@ -56,11 +56,11 @@ class VIFConfig:
 
     mapping:   which layer pairs, by the paper's rule for any depth: "default", "early", "late", "five-pairs".
     pairs:     the pairs themselves, in place of `mapping`.
-    slots:     K, mixture components.        min_spread: s_min, in units of the image's longer side.
+    slots:     K, mixture components.        min_spread: s_min in [1e-4, 1], in units of the image's longer side.
     alpha:     injection strength in [0, 1] (equation 6).
     width:     of encoder and latent slots; None: an eighth of the decoder's, in [128, 512]; -1: the decoder's.
     depth, heads, feed_forward: blocks of bidirectional cross-attention, their heads, and the feed-forward's multiple.
-    logvar_bound: log-variances are clamped to [-bound, bound].
+    logvar_bound: log-variances are clamped to [-bound, bound]; at most 20.
     normalise: "sum" (equation 4) or "softmax" over raw values in [0, 1], which is nearly uniform.
     volume_of: "amplitude" x variance (equation 9), or mean "variance" alone.
     entropy_of: "weights", H(pi), or "map", H(B).
@@ -115,8 +115,8 @@ class VIFConfig:
             check_whole("VIFConfig.width (-1: the decoder's)", self.width, 1)
         for name in ("slots", "depth", "heads", "feed_forward"):
             check_whole(f"VIFConfig.{name}", getattr(self, name), 1)
-        for name in ("min_spread", "logvar_bound"):
-            check_number(f"VIFConfig.{name}", getattr(self, name), 0, above=True)
+        check_number("VIFConfig.min_spread", self.min_spread, 1e-4, 1)
+        check_number("VIFConfig.logvar_bound", self.logvar_bound, 0, 20, above=True)
         for name in ("lambda_kl", "lambda_sp", "entropy_weight", "volume_weight"):
             check_number(f"VIFConfig.{name}", getattr(self, name), 0)
         if self.pairs is not None:

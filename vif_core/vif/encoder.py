@@ -105,7 +105,8 @@ class Encoder(nn.Module):
         text_seen: Bool[Tensor, "M T"],
     ) -> Latent:
         """visual: features of each sample's visual tokens.  text: of each turn's text.  sample: [M] a turn's sample."""
-        seeing = self.project(visual)[sample] + self.kind[0] + place_code(places) @ self.place  # [M V W]
+        lying = place_code(places).to(self.place.dtype) @ self.place
+        seeing = self.project(visual)[sample] + self.kind[0] + lying  # [M V W]
         reading = self.project(text) + self.kind[1]  # [M T W]
         for read_visual, read_text in zip(self.read_visual, self.read_text, strict=True):
             reading = read_visual(reading, seeing, visual_seen)

@@ -116,7 +116,11 @@ def swapped(lights: Spotlights, sample: Int[Tensor, " M"]) -> Spotlights:
     places = torch.arange(len(sample), device=sample.device)
     other = sample[:, None] != sample  # [M M]
     if not other.any(1).all():
-        raise UsageError("swapped maps of a single sample", expected="turns of two samples or more in a batch")
+        raise UsageError(
+            "swapped maps of a single sample",
+            expected="turns of two samples or more in a batch",
+            next_step='Set maps_from of the VIFModel to "own" where samples are read by themselves',
+        )
     turned = places.roll(-int(sample.bincount().max()))  # each map once, where samples have equally many turns
     following = ((places - places[:, None]) % len(sample)).masked_fill(~other, len(sample)).argmin(1)
     order = torch.where(sample[turned] != sample, turned, following)

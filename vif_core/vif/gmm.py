@@ -46,7 +46,7 @@ class SlotDecoder(nn.Module):
             self.read.bias[axes] = torch.tensor(wide).expm1().log()  # the inverse of softplus
 
     def forward(self, z: Float[Tensor, "*M K Z"]) -> Spotlights:
-        out = self.read(z).float()
+        out = self.read(z.to(self.read.weight.dtype)).float()
         centres = (self.anchors + out[..., : self.axes]).sigmoid()
         spreads = F.softplus(out[..., self.axes]) + self.min_spread
         return Spotlights(centres, spreads, out[..., self.axes + 1].softmax(-1))

@@ -8,6 +8,7 @@ from zlib import crc32
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 
 from vif_core.errors import UnsupportedModel, UsageError
 from vif_core.flow.blend import Blend
@@ -16,7 +17,7 @@ from vif_core.vif.generator import canvas, swapped
 from vif_core.vif.gmm import Spotlights
 from vif_core.vif.guide import guide_loss
 from vif_core.vif.injection import Guide, Injection
-from vif_core.vif.passes import Draw, PairReading, Pass, cached_tokens, in_parts, text_seeds
+from vif_core.vif.passes import MADE_BY, Draw, PairReading, Pass, cached_tokens, in_parts, text_seeds
 from vif_core.vif.plain import turns_of_inputs
 from vif_core.vif.turns import NONE, Turns
 
@@ -37,6 +38,7 @@ class Hooks:
         assert pairs is not None
         probe = model.told(model.vlm.probe())
         attaching.callback(model.base.register_forward_pre_hook(self._begin, with_kwargs=True).remove)
+        attaching.callback(model.base.register_forward_hook(self._end, with_kwargs=True).remove)
         for mid, deep in pairs:
             attaching.callback(blocks[mid].register_forward_hook(self._extracting(mid, deep)).remove)
             if mixes:
@@ -65,30 +67,65 @@ class Hooks:
         model.current = None
 
     def _begin(self, _base: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        turns, cached = kwargs.pop("turns", None), cached_tokens(kwargs)
-        if not self.model.enabled:
-            self.model.current = None
+        model, turns = self.model, kwargs.pop("turns", None)
+        cache, cached = kwargs.get("past_key_values"), cached_tokens(kwargs)
+        ids = args[0] if args else kwargs.get("input_ids")
+        given = kwargs.get("inputs_embeds") if ids is None else ids
+        if not model.enabled:
+            model.current = None
+            if cache is not None and not cached:  # used anew
+                vars(cache).pop(MADE_BY, None)
         elif cached and turns is not None:
             raise in_parts(f"turns of a prompt of which {cached} tokens are cached already")
-        elif not cached:  # a prefill; later steps go on with its maps
-            turns = turns if turns is not None else self.model.given
-            ids = args[0] if args else kwargs.get("input_ids")
+        elif cached:  # a step of generation
+            model.current = self._made(cache, cached, given)
+        else:
+            turns = turns if turns is not None else model.given
             if turns is None and ids is None:
                 raise UsageError(
-                    f"a prompt of {self.model.vlm.name} without input_ids and without turns",
+                    f"a prompt of {model.vlm.name} without input_ids and without turns",
                     expected="one of them, to tell the question and where the image lies",
                     next_step="Pass the turns that VLM.encode tells, or run within disable_vif()",
                 )
             if turns is None and ids is not None:
-                turns = turns_of_inputs(self.model.vlm, {"input_ids": ids, **kwargs})
-            if turns is not None and ids is not None and ids.shape[1] < turns.of.shape[1]:
-                raise in_parts(f"{ids.shape[1]} tokens of a prompt of {turns.of.shape[1]}")
-            self.model.current = None if turns is None or not len(turns) else self._pass_over(turns, ids)
+                turns = turns_of_inputs(model.vlm, {"input_ids": ids, **kwargs})
+            if turns is not None and given is not None and given.shape[1] < turns.of.shape[1]:
+                raise in_parts(f"{given.shape[1]} tokens of a prompt of {turns.of.shape[1]}")
+            model.current = None if turns is None or not len(turns) else self._pass_over(turns, ids, given)
         return args, kwargs
 
-    def _pass_over(self, turns: Turns, ids: Tensor | None) -> Pass:
-        if ids is not None and len(ids) > len(turns.of):
-            turns = turns.repeated(len(ids) // len(turns.of))
+    def _made(self, cache: Any, cached: int, given: Tensor | None) -> Pass | None:
+        """The pass that filled a cache, whose maps a step from there goes on with. None where it had no image.
+
+        Raises UsageError for a cache of which VIF saw no prefill, one that was cut within its prompt or has other rows.
+        """
+        if not hasattr(cache, MADE_BY):
+            raise in_parts(f"{cached} tokens that were cached without VIF")
+        made: Pass | None = getattr(cache, MADE_BY)
+        if made is None:
+            return None
+        rows, length = made.turns.of.shape
+        if cached < length:
+            raise in_parts(f"{cached} cached tokens of a prompt of {length}")
+        if given is not None and rows not in (1, len(given)):
+            raise UsageError(
+                f"{len(given)} sequences that go on from a prefill of {rows}", expected="the prefill's, in their order"
+            )
+        made.over = True
+        return made
+
+    def _end(self, _base: nn.Module, _args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        """Ties the cache to the pass that filled it: whatever runs in between, steps from there find its maps."""
+        cache = kwargs.get("past_key_values")
+        if cache is None:
+            values = output.values() if isinstance(output, dict) else output
+            cache = next((each for each in values if isinstance(each, Cache)), None)
+        if self.model.enabled and cache is not None:
+            setattr(cache, MADE_BY, self.model.current)
+
+    def _pass_over(self, turns: Turns, ids: Tensor | None, given: Tensor | None) -> Pass:
+        if given is not None and len(given) > len(turns.of):
+            turns = turns.repeated(len(given) // len(turns.of))
         draw = self._draw_of(turns)
         made = Pass(turns.to(self.model.vlm.device), draw, self._pairs_of_pass())
         if ids is not None and draw.endswith("draw") and not self.model.generator.training:
@@ -120,12 +157,13 @@ class Hooks:
                     expected=f"one stream of {self.model.hidden_size}",
                     next_step="Choose another model: VIF reads one vector of each position",
                 )
-            if current is None or (mid, deep) not in current.pairs or hidden.shape[1] < current.turns.of.shape[1]:
-                return  # a step of generation: the prefill's maps hold (without a cache, steps are longer than it)
+            if current is None or current.over or (mid, deep) not in current.pairs:
+                return
             if config.variant == "mid-feature":
                 current.hidden[mid] = hidden
                 return
-            reading = self._read(current, mid, hidden, self.model.held.get(deep))
+            near = hidden.to(current.turns.of.device)  # where the generator is, of a model that lies on several
+            reading = self._read(current, mid, near, self.model.held.get(deep))
             current.readings[deep] = reading
             turns = current.turns
             current.blends[deep] = Blend(
@@ -165,7 +203,7 @@ class Hooks:
         target, guide = current.targets.get(mid), None
         if target is not None:  # teaches a turn's own maps, where another sample's are injected too
             taught = maps if used is own else [where.draw(lights, model.config) for lights in own]
-            guide = torch.stack([guide_loss(each, target, model.seeking) for each in taught]).mean()
+            guide = torch.stack([guide_loss(each, target.to(each.device), model.seeking) for each in taught]).mean()
         prior_maps = maps[1] if len(maps) > 1 else None
         return PairReading(used[0], maps[0], prior, posterior, where, prior_maps, target, guide)
 
@@ -184,12 +222,12 @@ class Hooks:
         def hook(_block: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
             current = self.model.current
             hidden = args[0] if args else kwargs["hidden_states"]
-            if current is None or mid not in current.hidden or hidden.shape[1] < current.turns.of.shape[1]:
+            if current is None or current.over or mid not in current.hidden:
                 return None
-            there = current.turns.visual  # filled up with NONE, which counts nothing at position 0
+            there = current.turns.visual.to(hidden.device)  # filled up with NONE, which counts nothing at position 0
             counts = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
             counts = counts.scatter_add(1, there.clamp(min=0), (there != NONE).long())
-            mixed = (1 - self.model.alpha) * hidden + self.model.alpha * current.hidden[mid]
+            mixed = (1 - self.model.alpha) * hidden + self.model.alpha * current.hidden[mid].to(hidden.device)
             mixed = torch.where(counts[..., None] > 0, mixed, hidden)
             return ((mixed, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": mixed})
 

@@ -28,6 +28,10 @@ class Injection:
         return self.model.current.blends.get(self.layer) if self.model.current else None
 
     def before(self, call: AttentionCall) -> AttentionCall:
+        blends = self.model.current.blends if self.model.current else {}
+        blend = blends.get(self.layer)
+        if blend and blend.maps.device != call.value.device:  # a model on several devices: moved once a pass
+            blends[self.layer] = blend.to(call.value.device)
         return call
 
     def after(self, call: AttentionCall, output: Tensor) -> Tensor:
@@ -53,8 +57,8 @@ class Guide:
         current = self.model.current
         if self.model.guiding and current is not None and current.turns.posterior is not None:
             with torch.no_grad():
-                where = canvas(current.turns, self.model.config)
-                current.targets[self.layer] = response_flow(call, current.turns, where)
+                turns = current.turns.to(call.query.device)
+                current.targets[self.layer] = response_flow(call, turns, canvas(turns, self.model.config))
         return output
 
     def rows(self, call: AttentionCall, rows: Tensor, flow: Tensor) -> Tensor:

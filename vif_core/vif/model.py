@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from vif_core.data.sample import Sample
 from vif_core.errors import UsageError
@@ -52,9 +55,15 @@ class VIFModel(nn.Module):
         super().__init__()
         if vlm.vif is not None:
             raise UsageError(f"{vlm.name} has VIF already", next_step="Load the base model for another one")
+        if not isinstance(vlm.model, PreTrainedModel):
+            raise UsageError(
+                f"{vlm.name} is wrapped in a {type(vlm.model).__name__}",
+                expected="the model of transformers itself",
+                next_step="Use model.add_adapter in place of get_peft_model",
+            )
         blocks = blocks_of(vlm.model, vlm.layers)
         self.vlm = vlm
-        self.base = vlm.model
+        self.base: Any = vlm.model
         self.hidden_size: int = vlm.model.get_decoder().config.hidden_size
         self.config = (config or VIFConfig()).resolved(len(blocks), self.hidden_size)
         self.generator = Generator(self.config, self.hidden_size).to(vlm.device)
@@ -94,7 +103,8 @@ class VIFModel(nn.Module):
                 expected="turns",
                 next_step="Pass all that VLM.encode or the collator of vifscope train tells",
             )
-        readings = tuple(self.current.readings.values()) if self.current else ()
+        made = self.current.readings if self.current else {}
+        readings = tuple(made[deep] for deep in self.config.injected if deep in made)
         # DDP must see every parameter in every pass, in one of text alone too
         zero = torch.stack([parameter.sum() for parameter in self.generator.parameters()]).sum() * 0.0
         cross_entropy = zero + (answer_loss(out.logits, labels, label_weights) if labels is not None else 0.0)
@@ -108,7 +118,10 @@ class VIFModel(nn.Module):
     def generate(self, **inputs: Any) -> Any:
         """As the base model's; the map comes from the prompt, and generated tokens keep it (`later`).
 
-        turns: what `VLM.encode` tells. Without them all text of the prompt is one question.
+        turns: what `VLM.encode` tells. Without them all text of the prompt is one question: of a conversation, the
+            answers that were given before are read as such, and one map lies on the rows of all turns. In training
+            each has its own; `vif_core.vif.turns.turns_of` makes such turns of a prompt whose parts are known.
+        disable_compile: True unless it is given: a step compiled for a static cache would be so anew at each token.
         Raises UsageError where a part of the prompt is cached already, or is to be read in chunks.
         """
         turns = inputs.pop("turns", None)
@@ -117,36 +130,54 @@ class VIFModel(nn.Module):
         if turns is None and self.enabled and inputs.get("input_ids") is not None:
             turns = turns_of_inputs(self.vlm, inputs)
         with self.giving(turns):
-            return self.base.generate(**inputs)
+            return self.base.generate(**{"disable_compile": True, **inputs})
 
     def save_pretrained(self, folder: str | Path) -> None:
         """VIF's configuration and weights, and what else was trained: a LoRA adapter, or the base where it may train.
 
         A base whose parameters are all frozen is not written: where it was loaded from is, and loading takes it there.
-        Raises UsageError where other weights of the base may train beside an adapter.
+        Raises UsageError where other weights of the base may train beside an adapter, and for one in its base's folder.
         """
         folder = Path(folder)
         adapted = getattr(self.base, "_hf_peft_config_loaded", False)
-        learning = [name for name, parameter in self.base.named_parameters() if parameter.requires_grad]
-        beside = [name for name in learning if "lora_" not in name and "modules_to_save" not in name]
+        learning = {name: each.data_ptr() for name, each in self.base.named_parameters() if each.requires_grad}
+        kept = {each.data_ptr() for each in self.base.get_adapter_state_dict().values()} if adapted else set()
+        beside = [name for name, pointer in learning.items() if pointer not in kept]
         if adapted and beside:
             raise UsageError(
                 f"{beside[0]} of {self.vlm.name} may train beside its adapter, which would be saved without it",
                 expected="an adapter or trained weights",
                 next_step="Freeze the others, or fold the adapter in first (vif_core.train.groups.merge_lora)",
             )
+        if adapted and folder.resolve() == Path(self.vlm.origin):
+            raise UsageError(
+                f"an adapter that would be saved to {folder}, where its base lies",
+                expected="another folder: whatever loads the base from there would take the adapter too",
+            )
         whole = bool(learning) and not adapted
-        write_vif(self, folder, base=self.vlm.name if whole else self.vlm.origin)
+        write_vif(self, folder, "whole" if whole else "adapter" if adapted else "vif")
         if adapted or whole:
             self.base.save_pretrained(folder)
         if whole:
             self.vlm.processor.save_pretrained(folder)
 
     def facts(self) -> dict[str, Any]:
-        """What a run records of it."""
-        config = self.config
-        return {"pairs": [list(pair) for pair in config.pairs or ()], "alpha": config.alpha, "preset": config.preset,
-                "variant": config.variant}  # fmt: skip
+        """What a run records of it: its resolved configuration, the alpha in use, and how it makes its maps."""
+        return asdict(self.config) | {
+            "pairs": [list(pair) for pair in self.config.pairs or ()],
+            "alpha": float(self.alpha),
+            "draw": self.draw,
+            "draw_seed": self.draw_seed,
+            "maps_from": self.maps_from,
+        }
+
+    def fingerprint(self) -> str:
+        """Identity of its weights as they are in memory, wherever they came from."""
+        digest = hashlib.sha256()
+        for name, value in self.generator.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:12]
 
     def spotlights(self, sample: Sample, draws: int = 0) -> SampleSpotlights:
         """Centres, spreads and weights of one sample's spotlights, by layer pair and branch.

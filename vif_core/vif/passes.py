@@ -17,6 +17,9 @@ from vif_core.vif.gmm import Spotlights
 from vif_core.vif.losses import Latent
 from vif_core.vif.turns import NONE, Turns
 
+MADE_BY = "_vif_pass"
+"""Name under which a cache carries the pass that filled it; None where that had no image."""
+
 Draw = Literal["prior-mean", "prior-draw", "posterior-mean", "posterior-draw"]
 """Whose latent gives the map, and whether it is the mean or drawn."""
 
@@ -50,6 +53,8 @@ class Pass:
     pairs: that have a map.
     seeds: of each turn's noise, where it must be the same in every pass; None for fresh noise.
     chance: in [0, 1] for each turn, whether its map comes from the posterior (`posterior_share`).
+    over: its prefill is; the steps that go on from its cache read its maps and make none.
+    A cache that is copied goes on with the same maps, so that no copy is made of a pass.
     """
 
     turns: Turns
@@ -62,6 +67,10 @@ class Pass:
     blends: dict[int, Blend] = field(default_factory=dict)
     noise: dict[int, Tensor] = field(default_factory=dict)
     targets: dict[int, Tensor] = field(default_factory=dict)
+    over: bool = False
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Pass:
+        return self
 
 
 def text_seeds(ids: Int[Tensor, "B T"], turns: Turns) -> list[int]:

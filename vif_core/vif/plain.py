@@ -19,6 +19,8 @@ from vif_core.vlm.tiling import cuts_tiles
 def turns_of_inputs(vlm: VLM, inputs: Mapping[str, Any]) -> Turns:
     """Turns of plain processor outputs: all text is question, and sequences with images hold as many each.
 
+    Of a conversation that is one turn too, earlier answers included: nothing in the tokens tells them apart.
+
     Raises UsageError where the images are not among the inputs or may be cut into tiles, GridMismatch where they do
     not fit their tokens.
     """

@@ -23,6 +23,7 @@ class VLM:
 
     name, revision: what was loaded.      family: the configuration's model type.
     origin:         what it can be loaded by again, a folder or an id; of a model with VIF, its base's.
+    origin_revision: that of what lay there when it was loaded.
     crosses:        its decoder sees the image by cross-attention.
     layers:         decoder layers with an attention matrix over visual tokens, in execution order.
     num_layers:     all decoder blocks; num_heads: query heads of the first of `layers`.
@@ -38,6 +39,7 @@ class VLM:
         self.name = name
         self.revision = revision
         self.origin = origin or name
+        self.origin_revision = revision
         self.family: str = model.config.model_type
         self.crosses = crosses(model.config)
         self.image_token_id: int = processor.image_token_id if self.crosses else image_token_id(model.config)
@@ -94,7 +96,10 @@ class VLM:
         return self.encode([PROBE])
 
     def generate(self, samples: Sequence[Sample], max_new_tokens: int) -> list[list[int]]:
-        """Greedy responses as token ids, without what ends them (end of sequence, padding)."""
+        """Responses as token ids, without what ends them (end of sequence, padding).
+
+        Each token is the likeliest one, after what the model's generation_config does to all (a repetition penalty).
+        """
         batch = self.encode(samples)
         with torch.inference_mode():
             tokens = (self.vif or self.model).generate(

@@ -38,12 +38,21 @@ def differences(stored: dict[str, Any], asked: dict[str, Any]) -> list[str]:
 
     >>> differences({"seed": 0, "rows": "last"}, {"seed": 1, "rows": "last"})
     ['seed is 0, not 1']
+    >>> differences({"vif": {"alpha": 0.5, "slots": 4}}, {"vif": {"alpha": 1.0, "slots": 4}})
+    ['vif.alpha is 0.5, not 1.0']
     """
-    fields = sorted(stored.keys() | asked.keys())
-    unset = "unset"
-    return [
-        f"{field} is {json.dumps(stored[field]) if field in stored else unset}, "
-        f"not {json.dumps(asked[field]) if field in asked else unset}"
-        for field in fields
-        if stored.get(field, unset) != asked.get(field, unset)
-    ]
+    phrases: list[str] = []
+    for field in sorted(stored.keys() | asked.keys()):
+        was, now = stored.get(field, _UNSET), asked.get(field, _UNSET)
+        if isinstance(was, dict) and isinstance(now, dict):
+            phrases += [f"{field}.{phrase}" for phrase in differences(was, now)]
+        elif was != now:
+            phrases.append(f"{field} is {_said(was)}, not {_said(now)}")
+    return phrases
+
+
+_UNSET = "unset"
+
+
+def _said(value: Any) -> str:
+    return value if value is _UNSET else json.dumps(value)

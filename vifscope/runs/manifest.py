@@ -38,7 +38,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def vif_facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What a manifest says of the model's VIF (pairs, alpha, preset, variant); empty without one."""
+    """What a manifest says of the model's VIF (`VIFModel.facts`; of older runs pairs, alpha, preset and variant alone); empty without one."""
     model = manifest.get("model")
     return (model.get("vif") or {}) if isinstance(model, dict) else {}
 

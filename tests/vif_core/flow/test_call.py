@@ -50,6 +50,20 @@ def test_sinks_are_found_in_the_call_or_on_the_module():
     assert call(3, 3, module=module).sinks is module.sinks
 
 
+@pytest.mark.parametrize(
+    ("options", "seen"), [({}, [8, 9, 10]), ({"sliding_window": 4}, [4, 4, 4])], ids=["all", "window"]
+)
+def test_several_cached_queries_without_a_mask_see_what_lies_before_them(options, seen):
+    made, keys = call(3, 10, **options), torch.arange(10)[None]
+    visible = made.visible(torch.arange(3)[None], keys)[0]
+    assert visible.sum(-1).tolist() == seen
+    assert [row.nonzero().max().item() for row in visible] == [7, 8, 9]
+    assert torch.equal(made.rows(torch.arange(3)[None])[0, 0] > 0, visible)
+    if not options:
+        blocked = torch.zeros(1, 1, 3, 10, dtype=torch.bool)
+        assert torch.equal(made.without(blocked).mask[0, 0] == 0, visible)
+
+
 VISIBLE = torch.ones(1, 1, 3, 3, dtype=torch.bool).tril()
 ADDITIVE = torch.zeros(1, 1, 3, 3).masked_fill(~VISIBLE, torch.finfo(torch.float32).min)
 

@@ -140,3 +140,23 @@ def test_what_the_package_offers_keeps_the_protocol(tiny):
     nothing = torch.zeros(1, 1, dtype=torch.bool)
     assert isinstance(Knockout(nothing, nothing), Intervention)
     assert isinstance(Scale(1.0), Intervention)
+
+
+def test_an_intervention_acts_under_an_implementation_that_was_set_later(tiny):
+    batch = encoded(tiny)
+    with intervene(tiny, {1: Scale(2.0)}):
+        wanted = logits(tiny, batch)
+        tiny.model.set_attn_implementation("eager")
+        assert tiny.attention == "eager"
+        kept = batch.inputs["attention_mask"].bool()
+        torch.testing.assert_close(logits(tiny, batch)[kept], wanted[kept], atol=1e-4, rtol=0)
+
+
+def test_flex_attention_is_refused(tiny):
+    tiny.model.set_attn_implementation("flex_attention")
+    with (
+        pytest.raises(UsageError, match=r"interventions under flex_attention.*; expected sdpa, eager or .*attn='sdpa'"),
+        intervene(tiny, {1: Scale(2.0)}),
+    ):
+        pass
+    assert CARRIED not in tiny.layers[1].attention.__dict__

@@ -113,6 +113,15 @@ def test_one_query_of_a_cache_sees_every_key(qk):
     torch.testing.assert_close(flow, matrix(query, key, NO_BIAS[:, -1:]), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("window", [None, 4])
+def test_several_cached_queries_see_what_lies_before_them(window, qk):
+    """As flash kernels do without a mask: of 3 queries over 7 keys, the last sees all, and the first 5 of them."""
+    query, key = qk[0][:, :, -3:], qk[1]
+    seen = (CAUSAL if window is None else CAUSAL & ~torch.ones(Q, K, dtype=torch.bool).tril(-4))[:, -3:]
+    flow = row_probabilities(query, key, None, torch.arange(3), causal=True, window=window)
+    torch.testing.assert_close(flow, matrix(query, key, additive(seen)), atol=1e-6, rtol=0)
+
+
 def test_rows_sum_to_one_and_to_less_with_sinks(qk):
     assert torch.allclose(row_probabilities(*qk, EDGE_MASK, ROWS).sum(-1), torch.ones(B, H, 3))
     assert (row_probabilities(*qk, EDGE_MASK, ROWS, sinks=SINKS).sum(-1) < 1).all()

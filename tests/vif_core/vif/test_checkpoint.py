@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import vif_core.load as loading
 from vif_core.errors import UsageError, VifError
 from vif_core.load import load, load_vif
+from vif_core.train.groups import merge_lora
 from vif_core.vif.checkpoint import CONFIG, WEIGHTS
 from vif_core.vif.config import VIFConfig
 from vif_core.vif.model import add_vif
@@ -107,6 +110,34 @@ def test_lora_is_saved_beside_vif(base, tmp_path, attached, encode, logits_of):
     assert not torch.allclose(logits_of(model, encode(model.vlm)), with_adapter, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["ia3", "bias", "tokens"])
+def test_adapters_of_other_kinds_are_saved_beside_vif(base, tmp_path, kind, encode, logits_of):
+    peft = pytest.importorskip("peft")
+    vlm, targets = load(base), ["q_proj", "v_proj"]
+    adapters = {
+        "ia3": peft.IA3Config(target_modules=targets, feedforward_modules=[]),
+        "bias": peft.LoraConfig(r=2, target_modules=targets, bias="lora_only"),
+        "tokens": peft.LoraConfig(r=2, target_modules=targets, trainable_token_indices=[20, 30]),
+    }
+    vlm.model.add_adapter(adapters[kind])
+    for parameter in vlm.model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1
+    model = add_vif(vlm, VIFConfig(**CONFIGURED))
+    model.save_pretrained(tmp_path / "adapter")
+    assert same(model, load_vif(tmp_path / "adapter"), encode, logits_of)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # as peft asks
+def test_a_base_that_peft_wraps_is_refused(base):
+    """It runs, but its folder could not be loaded."""
+    peft = pytest.importorskip("peft")
+    vlm = load(base)
+    vlm.model = peft.get_peft_model(vlm.model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    with pytest.raises(UsageError, match=r"base is wrapped in a PeftModel.*; expected .* Use model.add_adapter"):
+        add_vif(vlm, VIFConfig(**CONFIGURED))
+
+
 def test_weights_that_train_beside_an_adapter_are_not_left_behind(base, tmp_path):
     peft = pytest.importorskip("peft")
     vlm = load(base)
@@ -146,6 +177,105 @@ def test_an_adapter_without_the_weights_that_it_trained_whole_is_refused(base, t
     save_file({name: tensor for name, tensor in weights.items() if "lora_" in name}, path)
     with pytest.raises(VifError, match=r"adapter .* does not fit base: 4 tensors have no place.*multi_modal_projector"):
         load(tmp_path / "lora")
+
+
+# -- what lay in the folder before, and what the base was
+
+
+def folder_of(kind, base, folder):
+    """A model that is saved as this kind, and is saved."""
+    vlm = load(base)
+    if kind == "adapter":
+        peft = pytest.importorskip("peft")
+        vlm.model.add_adapter(peft.LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    elif kind == "whole":
+        vlm.model.get_decoder().layers[0].self_attn.q_proj.weight.data.add_(0.1)
+    else:
+        vlm.model.requires_grad_(False)
+    model = add_vif(vlm, VIFConfig(**CONFIGURED))
+    torch.nn.init.normal_(model.generator.slots.read.weight, std=0.5)
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.mark.parametrize("before", ["vif", "adapter", "whole"])
+@pytest.mark.parametrize("kind", ["vif", "adapter", "whole"])
+def test_what_lay_in_a_folder_does_not_change_what_is_saved_there(base, tmp_path, before, kind, encode, logits_of):
+    folder_of(before, base, tmp_path / "saved")
+    assert same(folder_of(kind, base, tmp_path / "saved"), load_vif(tmp_path / "saved"), encode, logits_of)
+
+
+def test_vif_may_lie_in_its_bases_folder_and_an_adapter_may_not(base, tmp_path, encode, logits_of):
+    copy = shutil.copytree(base, tmp_path / "base")
+    with pytest.raises(
+        UsageError, match=r"an adapter that would be saved to .*base, where its base lies; expected ano"
+    ):
+        folder_of("adapter", copy, copy)
+    assert same(folder_of("vif", copy, copy), load_vif(copy), encode, logits_of)
+
+
+def test_a_merged_adapter_saved_over_itself_comes_back_whole(base, tmp_path, encode, logits_of):
+    model = folder_of("adapter", base, tmp_path / "saved")
+    merge_lora(model.base)
+    model.base.requires_grad_(True)
+    model.save_pretrained(tmp_path / "saved")
+    assert same(model, load_vif(tmp_path / "saved"), encode, logits_of)
+
+
+def test_a_folder_of_before_its_kind_was_written_is_told_by_its_files(base, tmp_path, encode, logits_of):
+    for kind in ("vif", "adapter", "whole"):
+        model = folder_of(kind, base, tmp_path / kind)
+        path = tmp_path / kind / CONFIG
+        values = json.loads(path.read_text())
+        for name in ("kind", "base_revision", "maps_from"):
+            del values[name]
+        path.write_text(json.dumps(values | {"revision": "abc"}))
+        again = load_vif(tmp_path / kind)
+        assert same(model, again, encode, logits_of)
+        assert again.maps_from == "own"
+
+
+def test_a_base_that_has_changed_is_refused_unless_it_is_named(base, tmp_path):
+    copy = shutil.copytree(base, tmp_path / "base")
+    folder_of("vif", copy, tmp_path / "vif")
+    again = load_vif(tmp_path / "vif")
+    again.base.requires_grad_(False)
+    again.save_pretrained(tmp_path / "again")
+    load(tmp_path / "again")
+    vlm = tiny_model("llava", seed=1)
+    vlm.model.save_pretrained(copy)
+    line = r"the base of .*vif has changed: .*base is revision \w+, not \w+; expected what VIF was trained on"
+    with pytest.raises(UsageError, match=line):
+        load(tmp_path / "vif")
+    assert load_vif(tmp_path / "vif", base=copy).base is not None
+
+
+def test_a_base_of_the_hub_is_loaded_as_it_was(base, saved, monkeypatch):
+    path = saved / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"base": "some/model", "base_revision": "abc123"}))
+    asked = {}
+
+    def remember(model, *_, **options):
+        asked[model] = options["revision"]
+        raise OSError("nothing there")
+
+    monkeypatch.setattr(loading, "_online", lambda: False)
+    monkeypatch.setattr(loading.AutoConfig, "from_pretrained", remember)
+    with pytest.raises(VifError, match="model some/model cannot be loaded"):
+        load(saved)
+    with pytest.raises(VifError):
+        load_vif(saved, base="other/model")
+    assert asked == {"some/model": "abc123", "other/model": "main"}
+
+
+@pytest.mark.parametrize("maps_from", ["swapped", "constant"])
+def test_a_controls_maps_come_back(base, tmp_path, maps_from, encode, logits_of):
+    model = with_vif(base, frozen=True)
+    model.maps_from = maps_from
+    model.save_pretrained(tmp_path / "vif")
+    again = load_vif(tmp_path / "vif")
+    assert again.facts()["maps_from"] == maps_from
+    assert same(model, again, encode, logits_of)
 
 
 @pytest.mark.parametrize("options", [{"preset": "release", "width": 32, "depth": 1}, {"variant": "no-posterior"}])
@@ -204,7 +334,10 @@ def test_damaged_or_missing_weights_are_one_line(saved):
         load(saved)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"base": "x"}', '{"base": "x", "config": 3}'])
+WRONG = ("{", "[]", '{"base": "x"}', '{"base": "x", "config": {}, "kind": "half"}', '{"base": "x", "config": 3}')
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_a_damaged_configuration_is_one_line(saved, text):
     (saved / CONFIG).write_text(text)
     with pytest.raises(UsageError, match=r"vif_config.json is not a VIF configuration"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vif_core.errors import UnsupportedModel, UsageError
 from vif_core.flow.op import CARRIED
 from vif_core.vif.config import VIFConfig
+from vif_core.vif.injection import Injection
 from vif_core.vif.model import add_vif
 from vif_core.vlm.tiny import tiny_model, tiny_samples
 
@@ -33,7 +36,20 @@ def test_the_model_knows_its_vif(make):
     model = make()
     assert model.vlm.vif is model
     assert model.base is model.vlm.model
-    assert model.facts() == {"pairs": [[0, 1], [1, 2]], "alpha": 0.5, "preset": "paper", "variant": "none"}
+    model.alpha, model.draw_seed, model.maps_from = torch.tensor(0.25), 3, "constant"
+    facts = model.facts()
+    assert facts.keys() == {*vars(model.config), "draw", "draw_seed", "maps_from"}
+    assert (facts["pairs"], facts["preset"], facts["variant"]) == ([[0, 1], [1, 2]], "paper", "none")
+    used = {"alpha": 0.25, "draw": "prior-mean", "draw_seed": 3, "maps_from": "constant", "later": "turn", "slots": 4}
+    assert used.items() <= facts.items()
+
+
+def test_weights_in_memory_have_an_identity_of_their_own(make):
+    one, again, other = make(seed=1), make(seed=1), make(seed=2)
+    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    with torch.no_grad():
+        again.generator.slots.read.bias[0] += 1e-3
+    assert again.fingerprint() != one.fingerprint()
 
 
 def test_attaching_twice_is_refused(make):
@@ -97,6 +113,29 @@ def test_fresh_spotlights_fit_any_dtype_of_the_base(make, encode, logits_of):
     assert given.dtype == torch.bfloat16
     assert next(half.generator.parameters()).dtype == torch.float32
     torch.testing.assert_close(given.float(), wanted, atol=0.5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_generator_may_have_another_dtype(dtype, make, encode, logits_of):
+    exact, half = make(), make()
+    half.to(dtype)
+    wanted, given = logits_of(exact, encode(exact.vlm)), logits_of(half, encode(half.vlm))
+    torch.testing.assert_close(given.float(), wanted, atol=1.0, rtol=0)
+    out = half.train()(**encode(half.vlm).inputs)
+    (out.loss + out.kl + out.entropy).backward()
+    assert next(half.generator.parameters()).grad.dtype == dtype
+
+
+def test_a_blend_moves_to_where_its_layer_lies(make, encode, record, logits_of):
+    """A layer on another device, as a model that is spread over several has them; "meta" computes nothing."""
+    model = make(alpha=0.25)
+    batch = encode(model.vlm)
+    (call,) = record(model, batch, 1, lambda: logits_of(model, batch))
+    there = replace(call, mask=None, **{name: getattr(call, name).to("meta") for name in ("query", "key", "value")})
+    output = torch.empty(*call.query.transpose(1, 2).shape, device="meta")
+    injection = Injection(model, 1)
+    assert injection.after(injection.before(there), output).device == output.device
+    assert {getattr(injection.blend, name).device.type for name in ("keys", "maps", "turn")} == {"meta"}
 
 
 # -- draws and controls

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from transformers import CompileConfig
 
 from vif_core.data.listed import Listed
 from vif_core.vlm.layout import SEGMENTS
@@ -140,6 +141,17 @@ def test_generation_is_the_same_with_any_cache(family, options, make):
     assert torch.equal(wanted.sequences, found.sequences)
     for one, other in zip(wanted.logits, found.logits, strict=True):
         torch.testing.assert_close(other, one, atol=1e-4, rtol=0)
+
+
+def test_a_static_cache_compiles_no_step(make, monkeypatch):
+    """Each token would be compiled anew; transformers compiles on its own wherever there is a GPU."""
+    model = make()
+    compiling = CompileConfig(backend="eager")
+    compiling._compile_all_devices = True
+    monkeypatch.setattr(model.base, "get_compiled_call", lambda *_: pytest.fail("a step is compiled"))
+    generated(model, cache_implementation="static", compile_config=compiling)
+    with model.disable_vif():
+        generated(model, cache_implementation="static", compile_config=compiling)
 
 
 @pytest.mark.parametrize("plain", [False, True])

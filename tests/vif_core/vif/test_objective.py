@@ -24,6 +24,16 @@ def test_equation_8_counts_the_answers_tokens_alone():
     assert answer_loss(logits, labels * 0 - 100) == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_a_batch_without_a_label_teaches_nothing(dtype):
+    """Whatever its logits: models mask words with the least number of all."""
+    logits = torch.full((1, 4, 300), torch.finfo(dtype).min, dtype=dtype, requires_grad=True)
+    loss = answer_loss(logits, torch.full((1, 4), -100))
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()
+
+
 def test_equation_8_draws_from_the_posterior_in_training_and_from_the_prior_in_inference(trained):
     model, batch, _ = trained()
     reading = model(**batch.inputs).readings[0]
@@ -87,6 +97,14 @@ def test_losses_of_the_release_are_those_of_its_first_pair(trained):
     torch.testing.assert_close(out.kl, kl_divergence(first.posterior, first.prior).mean())
     torch.testing.assert_close(out.volume, first.lights.spreads.square().mean())
     torch.testing.assert_close(out.entropy, entropy(first.maps).mean())
+
+
+def test_the_first_pair_is_the_configurations_first_whatever_runs_first(trained):
+    model, batch, _ = trained(losses_of="first-pair", pairs=((1, 2), (0, 1)))
+    out = model(**batch.inputs)
+    first = model.current.readings[2]
+    assert out.readings[0] is first
+    torch.testing.assert_close(out.kl, kl_divergence(first.posterior, first.prior).mean())
 
 
 def test_a_share_of_the_turns_may_learn_from_the_prior(trained):

@@ -49,3 +49,19 @@ def test_embeddings_without_turns_are_refused(make, encode):
     model.base(**given, turns=inputs["turns"])
     with model.disable_vif():
         model.base(**given)
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 3}, {"num_return_sequences": 2, "do_sample": True, "top_k": 1}])
+def test_embeddings_generate_what_their_ids_do(options, make):
+    model = make()
+    inputs = model.vlm.encode(tiny_samples(2)).inputs
+    kept = {name: inputs[name] for name in ("attention_mask", "turns")}
+    with torch.inference_mode(), model.disable_vif():
+        features = model.base.get_image_features(inputs["pixel_values"]).pooler_output
+        ids = inputs["input_ids"]
+        words = model.base.get_input_embeddings()(ids)
+        seen = (ids == model.vlm.image_token_id)[..., None].expand_as(words)
+        words = words.masked_scatter(seen, torch.cat([*features]))
+    options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False} | options
+    given = model.generate(inputs_embeds=words, **kept, **options)
+    assert torch.equal(given, model.generate(**inputs, **options)[:, ids.shape[1] :])
