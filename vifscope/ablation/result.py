@@ -56,7 +56,7 @@ MEASURES = (
     Measure("box_lift_injected", "box lift, injected", FLOW),
     Measure("map_box_lift", "box lift of the map", MAPS, held=False),
     Measure("map_entropy", "entropy of the map", MAPS, held=False),
-    Measure("kl_nats", "KL, nats", MAPS, held=False),
+    Measure("kl_nats", "KL, nats", MAPS, digits=1, held=False),
 )
 """Accuracy overall is over a choice of which half is about tiny objects, where there are any. Entropies are in nats.
 Injected: the layers that the arm injects maps into; of the control, the same ones. Uninjected deep: the others of the

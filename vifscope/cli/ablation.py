@@ -22,7 +22,7 @@ SHORT = {
     "accuracy_other": "other",
     "entropy_injected": "H inj",
     "entropy_uninjected": "H uninj",
-    "box_lift_injected": "lift inj",
+    "box_lift_injected": "lift",
     "map_box_lift": "map lift",
     "map_entropy": "map H",
     "kl_nats": "KL",
@@ -36,8 +36,8 @@ def ablation_view(found: dict[str, Any]) -> Group:
     samples = found["samples"]
     legend = (
         "Below each number its difference from the control; *: the 95 % interval over seeds and images leaves 0 out, "
-        "of two seeds or more. "
-        "H: visual entropy in nats of injected and of uninjected deep layers; lift: box lift; spread: of map centres."
+        "of two seeds or more. H: visual entropy in nats of injected and of uninjected deep layers; lift: box lift of "
+        "the injected ones; map lift: that of the map; spread: of map centres."
     )
     words = f"{samples['answers']} samples of {found['data']}; flow and maps of {samples['flow']}."
     answers, flow = (

@@ -34,6 +34,7 @@ FOUND = {
         {"arm": "vif", "about": "VIF", "seeds": [1, 2]}
         | {measure.name: row(0.95, 0.0123, 0.001, 0.02) for measure in MEASURES}
         | {"centre_spread": row(0.2514), "entropy_uninjected": row(None)}
+        | {"kl_nats": row(397.7)}
         | {"accuracy_other": row(0.975, 0.002, -0.1, 0.1), "accuracy_tiny": row(0.95, 0.0123)},
         {"arm": "late", "about": "VIF", "seeds": [1]}
         | {measure.name: row(0.95, 0.0123, 0.001, 0.02, seeds=1) for measure in MEASURES}
@@ -56,7 +57,7 @@ def test_an_arm_is_its_numbers_and_below_them_the_differences():
     assert lines[first + 1].split() == ["2", "seeds", "+1.2*", "+1.2", "+0.2"], "a star: an interval that leaves 0 out"
     (late, _) = (i for i, line in enumerate(lines) if line.startswith(" late"))
     assert lines[late + 1].split() == ["1", "seed", "+1.2", "+1.2", "+1.2"], "no star: images alone"
-    assert lines[second].split() == ["vif", "0.95", "-", *["0.95"] * 4, "0.251"]
+    assert lines[second].split() == ["vif", "0.95", "-", *["0.95"] * 3, "397.7", "0.251"]
     control = [line for line in lines if line.startswith(" control")]
     assert control[1].split() == ["control", "0.50", "0.50", "0.50", "-", "-", "-", "-"], "it has no maps"
     assert max(map(len, lines)) <= 80
