@@ -202,7 +202,7 @@ class Catalogue:
             name = path.resolve().name
             runs.append(Browsed(store, name if name not in taken else f"{name} ({len(runs) + 1})", len(runs)))
         if not runs:
-            raise UsageError("; ".join(refused), expected="a folder that vifscope analyze wrote")
+            raise UsageError(" ".join(refused))
         return cls(runs, refused)
 
     @property

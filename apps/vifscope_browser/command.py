@@ -11,7 +11,9 @@ import typer
 def app(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(help="Folders of runs; the first is the baseline.", show_default="the two newest in runs/"),
+        typer.Argument(
+            help="Runs, the first of them the baseline, or one folder of runs.", show_default="the two newest in runs/"
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A model to ask live, on a page of its own; answers are kept in runs/asked.")
@@ -23,7 +25,8 @@ def app(
 ) -> None:
     """Browse runs in a web page: every layer of every sample, for several models side by side.
 
-    Without a run the newest two in runs/ are opened, and where there are none a small one of mini-llava is made.
+    Of a folder of runs the newest two are opened; so they are of runs/ where none is named, and where that has none a
+    small one of mini-llava is made.
 
     Examples:
 

@@ -13,6 +13,7 @@ import waitress
 from waitress.server import BaseWSGIServer
 
 from vif_core.errors import UsageError
+from vifscope.runs.manifest import MANIFEST
 from vifscope_browser.app import create_app
 from vifscope_browser.ask import Asker
 from vifscope_browser.catalogue import Catalogue
@@ -37,9 +38,12 @@ def serve(
 ) -> None:
     """Serves the runs until interrupted, and a page that asks `model`, whose answers are kept in runs/asked.
 
+    paths: of runs, or of one folder of runs, of which the newest two are opened; of runs/ where none is given.
     Raises UsageError where a folder is no run or the port is taken.
     """
-    catalogue = Catalogue.open(paths or newest_runs(Path("runs")) or [_demo()])
+    folders = paths or [Path("runs")]
+    held = newest_runs(folders[0]) if len(folders) == 1 and not (folders[0] / MANIFEST).exists() else []
+    catalogue = Catalogue.open(held or paths or [_demo()])
     for problem in catalogue.problems:
         print(f"vifscope: {problem}", file=sys.stderr)
     server = listening(catalogue, host, port, Asker(catalogue, model, ASKED, device) if model else None)

@@ -108,7 +108,9 @@ def test_a_corrupt_run_is_named_and_passed_over(run_folders, tmp_path):
     opened = Catalogue.open([broken, run_folders[0]])
     assert [run.name for run in opened.runs] == ["base"]
     assert "broken" in opened.problems[0]
-    with pytest.raises(UsageError, match="vifscope analyze wrote"):
+    with pytest.raises(
+        UsageError, match=r"^\S+ is no run: .*; expected a folder that vifscope wrote. Name another folder.$"
+    ):
         Catalogue.open([broken])
 
 

@@ -12,6 +12,8 @@ from vifscope_browser.guard import UPLOAD_BYTES
 from vifscope_browser.serve import listening, serve
 from waitress.server import BaseWSGIServer
 
+from vif_core.errors import UsageError
+
 
 @pytest.fixture(scope="module")
 def client(catalogue):
@@ -74,6 +76,22 @@ def test_an_ipv6_address_is_listened_on_and_let_in(catalogue):
     client = create_app(catalogue, "::1", 8050).server.test_client()
     assert client.get("/", headers={"Host": "[::1]:8050"}).status_code == 200
     assert client.get("/", headers={"Host": "[::2]:8050"}).status_code == 403
+
+
+def test_of_a_folder_of_runs_the_newest_are_opened(run_folders, monkeypatch):
+    opened = []
+
+    def listen(catalogue, *_):
+        opened.append([run.name for run in catalogue.runs])
+        return listening(catalogue)
+
+    monkeypatch.setattr("vifscope_browser.serve.listening", listen)
+    monkeypatch.setattr(BaseWSGIServer, "run", BaseWSGIServer.close)
+    serve([run_folders[0].parent], browser=False)
+    serve([run_folders[1]], browser=False)
+    assert opened == [["base", "vif"], ["vif"]]
+    with pytest.raises(UsageError, match="is no run"):
+        serve([run_folders[0] / "maps"], browser=False)
 
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
