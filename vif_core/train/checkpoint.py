@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers import Trainer
 
 from vif_core.errors import VifError
 
@@ -59,3 +61,33 @@ def settle(path: Path) -> None:
 
 def _kind(tensor: torch.Tensor) -> tuple[torch.Size, torch.dtype]:
     return tensor.shape, tensor.dtype
+
+
+class WholeCheckpoints(Trainer):
+    """Writes each checkpoint apart and moves it into place whole, so that a killed process leaves no half of one.
+
+    The newest is kept.
+    """
+
+    def _save_checkpoint(self, model, trial) -> None:
+        whole = Path(self.args.output_dir or "")
+        apart = whole / "part"
+        if self.args.should_save:
+            shutil.rmtree(apart, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.args.output_dir = str(apart)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.output_dir = str(whole)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            older = list(whole.glob("checkpoint-*"))
+            (made,) = apart.iterdir()
+            for file in made.iterdir():
+                settle(file)
+            made.replace(whole / made.name)
+            settle(whole)
+            for checkpoint in older:
+                shutil.rmtree(checkpoint)
+        self.accelerator.wait_for_everyone()

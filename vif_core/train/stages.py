@@ -74,7 +74,6 @@ def _run_stage(
         lr_scheduler_kwargs={"num_decay_steps": int(stage.steps * stage.decay), "min_lr_ratio": 0.01},
         logging_steps=recipe.log_steps,
         save_steps=recipe.save_steps,
-        save_total_limit=2,
         use_cpu=True,
         bf16=True,
         ddp_backend="gloo" if processes > 1 else None,

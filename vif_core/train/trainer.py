@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import SequentialSampler
-from transformers import LlavaConfig, LlavaForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
+from transformers import LlavaConfig, LlavaForConditionalGeneration, TrainerCallback, TrainingArguments
 
 from vif_core.data.specks.questions import KINDS
+from vif_core.train.checkpoint import WholeCheckpoints
 from vif_core.train.dense import dense_loss
 from vif_core.train.mini_llava import PIXEL_MEAN, PIXEL_STD
 from vif_core.train.optimizer import MuonAdamW
@@ -79,7 +80,7 @@ def _answer_loss(logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict
     return loss, {"loss_answers": loss.item(), **figures}
 
 
-class SpecksTrainer(Trainer):
+class SpecksTrainer(WholeCheckpoints):
     """Trains on packed rows. Figures of the loss are averaged between two log lines and logged beside it."""
 
     def __init__(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.utils.data import SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from vif_core.errors import VifError
-from vif_core.train.checkpoint import load_trained, save_trained, settle
+from vif_core.train.checkpoint import WholeCheckpoints, load_trained, save_trained
 from vif_core.train.collate import collate_rows
 from vif_core.train.groups import Groups, build_optimizer
 from vif_core.train.learner import Learner
@@ -31,7 +30,7 @@ LINES = 10
 """Log lines that a phase has at least, where it has the steps: enough to watch over a short one too."""
 
 
-class PhaseTrainer(Trainer):
+class PhaseTrainer(WholeCheckpoints):
     """Trains a learner for one phase.
 
     Each token of a step has the same say in the cross-entropy (by its label weight), however the step's rows are
@@ -147,29 +146,6 @@ class PhaseTrainer(Trainer):
             logs |= {f"weight_{name}": value for name, value in self._in_use.items()}
         self._figures.clear()
         super().log(logs, start_time)
-
-    def _save_checkpoint(self, model, trial) -> None:
-        """A checkpoint is written apart and moved into place whole, so that a killed process leaves no half of one."""
-        whole, apart = self.folder, self.folder / "part"
-        if self.args.should_save:
-            shutil.rmtree(apart, ignore_errors=True)
-        self.accelerator.wait_for_everyone()
-        self.args.output_dir = str(apart)
-        try:
-            super()._save_checkpoint(model, trial)
-        finally:
-            self.args.output_dir = str(whole)
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            older = list(whole.glob("checkpoint-*"))
-            (made,) = apart.iterdir()
-            for file in made.iterdir():
-                settle(file)
-            made.replace(whole / made.name)
-            settle(whole)
-            for checkpoint in older:
-                shutil.rmtree(checkpoint)
-        self.accelerator.wait_for_everyone()
 
     def _save(self, output_dir=None, state_dict=None) -> None:
         if self.args.should_save:
