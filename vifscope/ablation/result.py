@@ -343,8 +343,8 @@ def _cell(measure: Measure, found: dict[str, Any] | None) -> str:
 def _difference(measure: Measure, found: dict[str, Any] | None, name: str) -> str:
     if found is None or found[name] is None:
         return "-"
-    mean, low, high = (measure.shown(found[f"{name}{end}"], sign=True) for end in ("", "_low", "_high"))
-    return f"{mean}, {low} to {high}"
+    middle, low, high = (measure.shown(found[f"{name}{end}"], sign=True) for end in ("", "_low", "_high"))
+    return f"{middle}, {low} to {high}"
 
 
 def _bounds(interval: Interval, middle: str, ends: str) -> dict[str, float]:

@@ -8,7 +8,7 @@ from unicodedata import category
 
 from vif_core.data.sample import Sample
 from vifscope.scoring.cells import read_cells
-from vifscope.scoring.corners import read_corners, sole_corners
+from vifscope.scoring.corners import hyphens, read_corners, sole_corners
 from vifscope.scoring.iou import iou
 
 RIGHT_FROM = 0.5
@@ -123,4 +123,4 @@ def _facts(text: str) -> Counter[str]:
 
 def _plain_numbers(text: str) -> str:
     """Numbers as Python writes them: a hyphen for a minus, a 0 before a leading point, no commas between thousands."""
-    return _LEADING_POINT.sub("0.", _THOUSANDS.sub("", text.replace("\N{MINUS SIGN}", "-")))
+    return _LEADING_POINT.sub("0.", _THOUSANDS.sub("", hyphens(text)))

@@ -20,7 +20,7 @@ def read_corners(text: str) -> Box | None:
     >>> read_corners("Dog 2: x0=1.5, y0=2, x1=11, y1=22") == (1.5, 2, 11, 22)
     True
     """
-    found = _FOUR.search(_hyphens(text))
+    found = _FOUR.search(hyphens(text))
     if found is None:
         return None
     x0, y0, x1, y1 = map(float, found.groups())
@@ -33,9 +33,10 @@ def sole_corners(text: str) -> Box | None:
     >>> sole_corners("[1, 2, 11, 22]"), sole_corners("[1, 2, 11, 22], score 0.9")
     ((1.0, 2.0, 11.0, 22.0), None)
     """
-    box = read_corners(text) if len(re.findall(_NUMBER, _hyphens(text))) == 4 else None
+    box = read_corners(text) if len(re.findall(_NUMBER, hyphens(text))) == 4 else None
     return box if box and box[0] < box[2] and box[1] < box[3] else None
 
 
-def _hyphens(text: str) -> str:
+def hyphens(text: str) -> str:
+    """The text with a hyphen for each minus (U+2212), as numbers are read."""
     return text.replace("\N{MINUS SIGN}", "-")
